@@ -1,0 +1,1 @@
+"""Dolce Vita: the monitoring stack that lets an independent enjoy dinner."""
