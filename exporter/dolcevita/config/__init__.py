@@ -1,0 +1,75 @@
+"""The two files a user edits, read, validated and joined."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from dolcevita.config.model import Duration, Strict, format_duration, one_or_many, parse_duration
+from dolcevita.config.people import Channel, Owner, PeopleReader, Person, Provider, Quiet
+from dolcevita.config.problems import ConfigError, Problem, UserError, did_you_mean
+from dolcevita.config.sites import KindModels, Site, SitesReader
+
+__all__ = [
+    "Channel",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "KindModels",
+    "Owner",
+    "Person",
+    "Problem",
+    "Provider",
+    "Quiet",
+    "Site",
+    "Strict",
+    "UserError",
+    "did_you_mean",
+    "format_duration",
+    "load",
+    "one_or_many",
+    "parse_duration",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """sites.yml and people.yml together, in file order, with what deserves a warning."""
+
+    sites: tuple[Site, ...]
+    owners: tuple[Owner, ...]
+    providers: tuple[Provider, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+def load(
+    sites: Path,
+    people: Path,
+    kinds: Mapping[str, KindModels],
+    planned: Collection[str] = (),
+    today: date | None = None,
+) -> Config:
+    """Read both files; `kinds` maps a URL's scheme to the models of its prober.
+
+    Schemes in `planned` load with a warning and are not watched. Raises ConfigError with the
+    problems of both files.
+    """
+    people_reader = PeopleReader(people, today or date.today())
+    problems: tuple[Problem, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    providers: tuple[Provider, ...] = ()
+    try:
+        owners, providers = people_reader.read()
+    except ConfigError as error:
+        problems = error.problems
+    sites_reader = SitesReader(
+        sites, kinds, planned, tuple(o.name for o in owners), tuple(p.name for p in providers)
+    )
+    try:
+        watched = sites_reader.read()
+    except ConfigError as error:
+        problems = (*error.problems, *problems)
+    if problems:
+        raise ConfigError(problems)
+    warnings = (*sites_reader.warnings, *people_reader.warnings)
+    return Config(watched, owners, providers, warnings)

@@ -1,0 +1,167 @@
+"""Pydantic models for the two files, and their errors in the user's words."""
+
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from dolcevita.config.problems import Problem, did_you_mean, found
+from dolcevita.config.source import Source, Where
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class Strict(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from '15s', '1h30m', '500ms' (Prometheus' units, days and weeks) or a number.
+
+    Raises ValueError on anything else and on what is not above zero.
+    """
+    expected = "expected a duration such as 15s, 2m or 1h30m"
+    if isinstance(value, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", value)
+        if not parts or "".join(a + b for a, b in parts) != value:
+            raise ValueError(expected)
+        seconds = sum(float(amount) * UNITS[unit] for amount, unit in parts)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise ValueError(expected)
+    if not 0 < seconds < 1e9:
+        raise ValueError("expected a duration above zero")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact form: 90 is '1m30s', 0.5 is '500ms'."""
+    rest = round(seconds * 1000)
+    text = ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        amount, rest = divmod(rest, round(UNITS[unit] * 1000))
+        text += f"{amount}{unit}" if amount else ""
+    return text or "0s"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+_EXPECTED = {
+    "string_type": "a text; put it in quotes",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list: [a, b], or lines that begin with '- '",
+    "tuple_type": "a list: [a, b], or lines that begin with '- '",
+    "frozen_set_type": "a list: [a, b], or lines that begin with '- '",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(
+    model: type[Model],
+    data: Any,
+    source: Source,
+    where: Where,
+    problems: list[Problem],
+    also_known: tuple[str, ...] = (),
+) -> Model | None:
+    """Build `model` from the data at `where`, or note what is wrong with it and give None.
+
+    `also_known` are keys beside the model's own that the caller has taken out already; they
+    are offered when an unknown key looks like one of them.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for item in error.errors():
+            where_exactly = (*where, *_in_data(data, item["loc"]))
+            message = _sentence(model, item, also_known)
+            problems.append(source.problem(where_exactly, message))
+        return None
+
+
+def _in_data(data: Any, loc: tuple[int | str, ...]) -> Where:
+    """The part of pydantic's location that is in the data: union branches are left out."""
+    path: list[int | str] = []
+    for step in loc:
+        inside = (isinstance(data, dict) and step in data) or (
+            isinstance(data, list) and isinstance(step, int) and step < len(data)
+        )
+        if not inside:
+            continue
+        path.append(step)
+        data = data[step]
+    return tuple(path)
+
+
+def _sentence(model: type[BaseModel], item: Mapping[str, Any], also_known: tuple[str, ...]) -> str:
+    loc = item["loc"]
+    key = ".".join(str(step) for step in loc if not isinstance(step, int))
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        known = list(_known_keys(model, loc[:-1]))
+        if len(loc) == 1:
+            known += also_known
+        return f"unknown key '{loc[-1]}': {did_you_mean(str(loc[-1]), known)}"
+    if kind == "missing":
+        return f"'{key}' is missing: add it"
+    if kind in _EXPECTED:
+        prefix = f"{key}: " if key else ""
+        return f"{prefix}found {found(item['input'])}, expected {_EXPECTED[kind]}"
+    if kind == "literal_error":
+        return f"{key}: found {found(item['input'])}, expected {item['ctx']['expected']}"
+    prefix = f"{key}: " if key else ""
+    words = str(item["ctx"]["error"]) if kind == "value_error" else item["msg"].lower()
+    if words.startswith("found "):
+        return prefix + words
+    return f"{prefix}found {found(item['input'])}, {words}"
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    current: Any = model
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(step)
+            if field is None:
+                continue
+            current = _model_within(field.annotation)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return tuple(current.model_fields)
+    return ()
+
+
+def _model_within(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType, list, tuple, Annotated):
+        for part in get_args(annotation):
+            model = _model_within(part)
+            if model is not None:
+                return model
+    return None
+
+
+def one_or_many(item: Callable[[Any], Any] | None = None) -> BeforeValidator:
+    """Accept `x` where a list is expected: `contains: "a"` for `contains: ["a"]`."""
+
+    def wrap(value: Any) -> Any:
+        values = value if isinstance(value, list) else [value]
+        return [item(v) for v in values] if item else values
+
+    return BeforeValidator(wrap)
