@@ -1,0 +1,1 @@
+"""People into Alertmanager's terms: receivers, routes and time intervals."""
