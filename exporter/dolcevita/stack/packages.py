@@ -1,4 +1,4 @@
-"""Where Prometheus and Alertmanager come from: the PATH, or Debian packages unpacked without root."""
+"""Where Prometheus and Alertmanager come from: the PATH, or unpacked Debian packages."""
 
 import os
 import re

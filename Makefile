@@ -1,0 +1,63 @@
+# One word a task: up, test, check, lock, clean. `make` alone tells them.
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check lock clean
+SHELL := /bin/bash
+
+# The Python that makes the environments; inside .venv everything comes from the lock files.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+help:
+	@echo "make up     run the stack here, until Ctrl-C"
+	@echo "make test   run every test that this machine can run"
+	@echo "make check  judge the configuration and the code"
+	@echo "make lock   bring both lock files up to date with pyproject.toml"
+	@echo "make clean  remove what make made; the data under .stack stays"
+
+up: $(VENV)/.run
+	@exec $(VENV)/bin/dolcevita up
+
+# ARGS goes to pytest: make test ARGS="-k calendar"
+test: $(VENV)/.test
+	$(VENV)/bin/pytest -n auto $(ARGS)
+
+check: $(VENV)/.test
+	$(VENV)/bin/dolcevita check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is missing or older than Python 3.11: install Python 3.11 or later, or name one: make up PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock $(VENV)/.run
+	$(PIP) install --require-hashes -r requirements-test.lock
+	@touch $@
+
+# pip-tools has an environment of its own, so that nothing of it gets into the locks.
+LOCK := .stack/lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host --strip-extras --annotation-style=line
+
+lock: export CUSTOM_COMPILE_COMMAND := make lock
+lock: .stack/lock/bin/pip-compile
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra test --allow-unsafe --constraint requirements.lock \
+	  --output-file requirements-test.lock pyproject.toml
+
+.stack/lock/bin/pip-compile:
+	$(PYTHON) -m venv .stack/lock
+	.stack/lock/bin/python -m pip --disable-pip-version-check --quiet install pip-tools
+
+clean:
+	rm -rf $(VENV) build exporter/*.egg-info .mypy_cache .pytest_cache .ruff_cache
