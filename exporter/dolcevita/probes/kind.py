@@ -1,0 +1,38 @@
+"""The one shape that every prober has."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dolcevita.config import Strict
+from dolcevita.probes.result import Result
+
+Options = TypeVar("Options", bound=Strict)
+Expect = TypeVar("Expect", bound=Strict)
+
+
+@dataclass(frozen=True)
+class Target(Generic[Options, Expect]):
+    """What to probe: a URL, how to ask (`options`) and what must come back (`expect`)."""
+
+    url: str
+    options: Options
+    expect: Expect
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A prober and what the rest needs to know of it.
+
+    `options` and `expect` are the models of the site's `<name>:` and `expect:` in sites.yml.
+    `probe` makes one attempt and returns within its budget in seconds; connecting takes at most
+    half of it, so that a lost packet leaves time for a second attempt. It raises nothing.
+    `help` has the HELP text of every metric it returns.
+    """
+
+    name: str
+    schemes: tuple[str, ...]
+    options: type[Strict]
+    expect: type[Strict]
+    probe: Callable[[Target[Any, Any], float], Awaitable[Result]]
+    help: Mapping[str, str]
