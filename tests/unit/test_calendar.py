@@ -5,10 +5,11 @@ from zoneinfo import ZoneInfo
 
 import holidays
 import pytest
-from dolcevita.alerting.calendar import intervals, next_reachable, reachable
-from dolcevita.config import Owner, Quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dolcevita.alerting.calendar import intervals, next_reachable, reachable
+from dolcevita.config import Owner, Quiet
 
 PARIS = ZoneInfo("Europe/Paris")
 EVENINGS = (time(19), time(9))

@@ -1,0 +1,280 @@
+"""people.yml and the base file compiled into the plain file that Alertmanager runs on."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from dolcevita.alerting.calendar import intervals
+from dolcevita.alerting.receivers import Role, receiver
+from dolcevita.config import (
+    Channel,
+    Config,
+    ConfigError,
+    Owner,
+    Person,
+    Problem,
+    UserError,
+    did_you_mean,
+)
+from dolcevita.config.source import Source, Where, read
+
+OWNER_ROLES: dict[str, Callable[[Owner], tuple[bool, bool]]] = {
+    "owner:resolved": lambda owner: ("resolved" in owner.hears, True),
+    "owner:down": lambda owner: ("down" in owner.hears, True),
+    "owner:warnings": lambda owner: ("warnings" in owner.hears, True),
+    "owner:overdue": lambda owner: (
+        "overdue" in owner.hears or owner.overdue_after is not None,
+        not owner.overdue_wakes,
+    ),
+}
+"""Receiver of the base file: whether an owner hears it, and whether quiet time mutes it."""
+
+ROLES = ("provider", *OWNER_ROLES)
+NOBODY = "nobody"
+AMTOOL_SECONDS = 30
+
+
+def compile(
+    config: Config, base: Path, templates: str | Path, courier_url: str, now: datetime
+) -> str:
+    """The text of a file that `amtool check-config` accepts.
+
+    `templates` is the folder of the message templates as Alertmanager sees it, `courier_url`
+    where Alertmanager reaches the courier, `now` (aware) decides which years' holidays and
+    which absences are in. Raises ConfigError when the base file or a secret's file is at fault.
+    """
+    source = read(base)
+    data = _checked(source)
+    for role in ROLES:
+        data["receivers"] = [entry for entry in data["receivers"] if entry.get("name") != role]
+    if not any(entry.get("name") == NOBODY for entry in data["receivers"]):
+        data["receivers"].append({"name": NOBODY})
+    quiet = _quiet(config, now)
+    data["route"] = _expanded(data["route"], "", config, set(quiet))
+    data["receivers"] += [receiver(person, role, courier_url) for role, person in _people(config)]
+    data["time_intervals"] = [
+        *(data.get("time_intervals") or []),
+        *({"name": name, "time_intervals": entries} for name, entries in quiet.items()),
+    ]
+    data["templates"] = [
+        _template_path(str(entry), base, templates) for entry in data.get("templates") or []
+    ]
+    body = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    return f"# Compiled by dolcevita from people.yml and {base.name}: edit those, not this.\n{body}"
+
+
+def write(path: Path, text: str) -> None:
+    """Put the file in place at once and whole, readable by its owner only: it holds secrets."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def find_amtool() -> Path | None:
+    """amtool of the PATH."""
+    found = shutil.which("amtool")
+    return Path(found) if found else None
+
+
+def check(text: str, amtool: Path, config: Config, base: Path) -> None:
+    """Let Alertmanager's own tool judge a compiled text.
+
+    Raises ConfigError with Alertmanager's words: at the line of people.yml whose receiver block
+    it refuses, else for the base file.
+    """
+    words = _refusal(text, amtool)
+    if not words:
+        return
+    common = (yaml.safe_load(text) or {}).get("global") or {}
+    problems = []
+    for _, person in _people(config):
+        for channel in person.notify:
+            if not channel.kind.endswith("_configs"):
+                continue
+            alone = {
+                "global": common,
+                "route": {"receiver": "x"},
+                "receivers": [{"name": "x", channel.kind: [channel.value]}],
+            }
+            refused = _refusal(yaml.dump(alone, Dumper=_Dumper), amtool)
+            if refused:
+                problems.append(_blame(channel, refused))
+    raise ConfigError(problems or [Problem(str(base), 0, f"Alertmanager refuses it: {words}")])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Repeats what occurs twice: anchors are legible to nobody."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _people(config: Config) -> Iterator[tuple[Role, Person]]:
+    for provider in config.providers:
+        yield "provider", provider
+    for owner in config.owners:
+        yield "owner", owner
+
+
+def _quiet(config: Config, now: datetime) -> dict[str, list[dict[str, Any]]]:
+    """Entries by time interval name, for the owners who have any."""
+    found = {}
+    for owner in config.owners:
+        today = now.astimezone(ZoneInfo(owner.timezone)).date()
+        entries = [i.as_yaml() for i in intervals(owner.quiet, owner.timezone, today)]
+        if entries:
+            found[f"quiet/{owner.name}"] = entries
+    return found
+
+
+def _expanded(
+    route: dict[str, Any], inherited: str, config: Config, quiet: set[str]
+) -> dict[str, Any]:
+    """The route with its role receiver replaced by people, and so for all routes below it."""
+    role = route.get("receiver") or inherited
+    result = dict(route)
+    result["routes"] = [
+        _expanded(child, role, config, quiet) for child in route.get("routes") or []
+    ]
+    if role == "provider":
+        # What names no known provider is for the first: no alert may get lost.
+        first, *others = config.providers
+        result["receiver"] = f"provider/{first.name}"
+        result["routes"] += [_child(route, "provider", other.name, None) for other in others]
+    elif role in OWNER_ROLES:
+        result["receiver"] = NOBODY
+        for owner in config.owners:
+            hears, muted = OWNER_ROLES[role](owner)
+            mute = f"quiet/{owner.name}"
+            if hears:
+                mute_by = mute if muted and mute in quiet else None
+                result["routes"].append(_child(route, "owner", owner.name, mute_by))
+    if not result["routes"]:
+        del result["routes"]
+    return result
+
+
+def _child(parent: dict[str, Any], role: Role, name: str, mute: str | None) -> dict[str, Any]:
+    # Alertmanager does not hand time intervals down to child routes.
+    kept = ("mute_time_intervals", "active_time_intervals")
+    child = {key: list(parent[key]) for key in kept if parent.get(key)}
+    if mute:
+        child["mute_time_intervals"] = [*child.get("mute_time_intervals", []), mute]
+    return {
+        "matchers": [f"{role}={json.dumps(name, ensure_ascii=False)}"],
+        "receiver": f"{role}/{name}",
+        **child,
+    }
+
+
+def _template_path(entry: str, base: Path, templates: str | Path) -> str:
+    folder, _, rest = entry.partition("/")
+    if folder == "templates":
+        return f"{str(templates).rstrip('/')}/{rest}"
+    return str(base.resolve().parent / entry)
+
+
+def _checked(source: Source) -> dict[str, Any]:
+    """The base file's data, fit to be compiled. Raises ConfigError."""
+    data = source.data
+    if not isinstance(data, dict):
+        raise ConfigError([source.problem((), "expected 'route:' and 'receivers:'")])
+    data = copy.deepcopy(data)
+    if not isinstance(data.get("route"), dict):
+        raise ConfigError([source.problem(("route",), "'route' is missing or no mapping: add it")])
+    receivers = data.setdefault("receivers", [])
+    if not isinstance(receivers, list) or not all(isinstance(r, dict) for r in receivers):
+        message = "receivers: expected a list of mappings, each with a 'name'"
+        raise ConfigError([source.problem(("receivers",), message)])
+    problems = []
+    for i, entry in enumerate(receivers):
+        name = str(entry.get("name"))
+        if name in ROLES and len(entry) > 1:
+            message = (
+                f"the receiver '{name}' stands for people of people.yml and holds only a name: "
+                "move its channels there, or to a receiver with another name"
+            )
+            problems.append(source.problem(("receivers", i), message))
+        if name.startswith(("provider/", "owner/")):
+            message = f"the receiver name '{name}' is made from people.yml: choose another"
+            problems.append(source.problem(("receivers", i), message))
+    names = {str(entry.get("name")) for entry in receivers}
+    problems += _unknown_receivers(source, ("route",), data["route"], names)
+    if problems:
+        raise ConfigError(problems)
+    return data
+
+
+def _unknown_receivers(
+    source: Source, where: Where, route: dict[str, Any], names: set[str]
+) -> Iterator[Problem]:
+    name = route.get("receiver")
+    if name is not None and name not in names:
+        message = f"unknown receiver '{name}': {did_you_mean(str(name), names)}"
+        yield source.problem((*where, "receiver"), message)
+    children = route.get("routes") or []
+    if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
+        yield source.problem((*where, "routes"), "routes: expected a list of mappings")
+        return
+    for i, child in enumerate(children):
+        yield from _unknown_receivers(source, (*where, "routes", i), child, names)
+
+
+def _refusal(text: str, amtool: Path) -> str:
+    """amtool's objection in one line, '' when it has none. Raises UserError when it cannot run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "alertmanager.yml"
+        write(path, text)
+        try:
+            done = subprocess.run(
+                [amtool, "check-config", str(path)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=AMTOOL_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UserError(f"{amtool} does not run: {error}") from None
+    if done.returncode == 0:
+        return ""
+    output = f"{done.stdout}\n{done.stderr}".replace(str(path), "the file")
+    words = re.search(r"FAILED:\s*(.+?)(?:\n\s*\n|\namtool:|\Z)", output, re.DOTALL)
+    return " ".join((words[1] if words else output).split())
+
+
+def _blame(channel: Channel, words: str) -> Problem:
+    """The refusal at the line of people.yml, without line numbers and secrets of ours."""
+    words = re.sub(r"yaml: unmarshal errors: |line \d+: ", "", words)
+    for secret in _texts(channel.value):
+        words = words.replace(secret, "...")
+    file, _, line = channel.source.rpartition(":")
+    return Problem(file, int(line), f"{channel.kind}: Alertmanager refuses it: {words}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and len(value) > 7:
+        yield value

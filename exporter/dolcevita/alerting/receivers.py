@@ -1,0 +1,128 @@
+"""One person's channels as one Alertmanager receiver."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dolcevita.config import Channel, ConfigError, Person, Problem
+
+Role = Literal["provider", "owner"]
+
+MESSAGES: Mapping[str, Mapping[str, str]] = {
+    "discord_configs": {"title": "subject", "message": "text"},
+    "email_configs": {"text": "text", "html": "html"},
+    "jira_configs": {"summary": "subject", "description": "text"},
+    "mattermost_configs": {"text": "text"},
+    "msteams_configs": {"title": "subject", "text": "text"},
+    "msteamsv2_configs": {"title": "subject", "text": "text"},
+    "opsgenie_configs": {"message": "subject", "description": "text"},
+    "pagerduty_configs": {"description": "text"},
+    "pushover_configs": {"title": "subject", "message": "text"},
+    "rocketchat_configs": {"title": "subject", "text": "text"},
+    "slack_configs": {"title": "subject", "text": "text", "fallback": "text"},
+    "sns_configs": {"subject": "subject", "message": "text"},
+    "telegram_configs": {"message": "text"},
+    "victorops_configs": {"entity_display_name": "subject", "state_message": "text"},
+    "webex_configs": {"message": "text"},
+    "wechat_configs": {"message": "text"},
+}
+"""Which of our templates goes into which text field of a receiver block, where none is given."""
+
+
+def receiver(person: Person, role: Role, courier_url: str) -> dict[str, Any]:
+    """The receiver `role/name`, as Alertmanager's configuration has it.
+
+    Owners are never sent "resolved": their good news is an alert of its own. Raises ConfigError
+    when a file that should hold an address or a secret cannot be read.
+    """
+    result: dict[str, Any] = {"name": f"{role}/{person.name}"}
+    for index, channel in enumerate(person.notify):
+        kind, block = _block(person, role, index, channel, courier_url)
+        block["send_resolved"] = role == "provider" and block.get("send_resolved", True)
+        result.setdefault(kind, []).append(block)
+    return result
+
+
+def apprise_channels(person: Person, role: Role) -> Iterator[tuple[str, Channel]]:
+    """The courier's name of each Apprise channel, and the channel."""
+    for index, channel in enumerate(person.notify):
+        if channel.kind == "apprise":
+            yield _courier_name(person, role, index), channel
+
+
+def text_of(channel: Channel) -> str:
+    """A short form's text: as it stands, or from its file, relative to people.yml.
+
+    Raises ConfigError when there is no such file or nothing in it.
+    """
+    if not channel.file:
+        return str(channel.value)
+    file, _, line = channel.source.rpartition(":")
+    path = Path(file).parent / str(channel.value)
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not a text"
+        message = f"{channel.kind}_file: {path}: {reason}; create it with the {channel.kind} in it"
+        raise ConfigError([Problem(file, int(line), message)]) from None
+    if not text:
+        message = f"{channel.kind}_file: {path} is empty; put the {channel.kind} into it"
+        raise ConfigError([Problem(file, int(line), message)])
+    return text
+
+
+def template(person: Person, role: Role, form: str) -> str:
+    """The reference to one of the message templates, as a template text."""
+    return f'{{{{ template "dolcevita.{person.language}.{role}.{form}" . }}}}'
+
+
+def _block(
+    person: Person, role: Role, index: int, channel: Channel, courier_url: str
+) -> tuple[str, dict[str, Any]]:
+    match channel.kind:
+        case "webhook":
+            return "webhook_configs", {"url": text_of(channel)}
+        case "apprise":
+            # The Apprise URL holds the secret and stays with the courier.
+            url = f"{courier_url.rstrip('/')}/notify/{_courier_name(person, role, index)}"
+            return "webhook_configs", {"url": url}
+        case "email":
+            return "email_configs", _with_messages(
+                person, role, "email_configs", {"to": text_of(channel)}
+            )
+        case kind:
+            folder = Path(channel.source.rpartition(":")[0]).resolve().parent
+            block = _absolute_files(channel.value, folder)
+            return kind, _with_messages(person, role, kind, block)
+
+
+def _courier_name(person: Person, role: Role, index: int) -> str:
+    """Role, number and the name's letters: opaque, and fit for a path."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in person.name)
+    return f"{role}-{name}-{index}"
+
+
+def _with_messages(person: Person, role: Role, kind: str, block: dict[str, Any]) -> dict[str, Any]:
+    """Fill in our messages, unless the user wrote any part of the message."""
+    fields = MESSAGES.get(kind, {})
+    if not any(field in block for field in fields):
+        block = block | {field: template(person, role, form) for field, form in fields.items()}
+    if kind == "email_configs":
+        headers = block.get("headers") or {}
+        if not any(str(header).lower() == "subject" for header in headers):
+            block["headers"] = {**headers, "Subject": template(person, role, "subject")}
+    return block
+
+
+def _absolute_files(value: Any, folder: Path) -> Any:
+    """A `..._file` of a raw block is relative to people.yml, not to the compiled file."""
+    if isinstance(value, list):
+        return [_absolute_files(item, folder) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: str(folder / item)
+        if key.endswith("_file") and isinstance(item, str)
+        else _absolute_files(item, folder)
+        for key, item in value.items()
+    }
