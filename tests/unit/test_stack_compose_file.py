@@ -1,0 +1,63 @@
+"""What the compose file and the native stack must have in common, and what it must not let out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dolcevita.stack import native
+from dolcevita.stack.settings import DEFAULTS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    loaded = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return dict(loaded["services"])
+
+
+def test_prometheus_and_alertmanager_run_with_the_native_flags(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    assert set(native.PROMETHEUS_FLAGS) <= set(services["prometheus"]["command"])
+    flags = {*native.ALERTMANAGER_FLAGS, native.START_DELAY_FLAG}
+    assert flags <= set(services["alertmanager"]["command"])
+
+
+def test_every_port_is_local_and_has_the_documented_default(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for name, inside in native.COMPOSE_PORTS.items():
+        variable = f"{name.upper()}_PORT"
+        expected = f"127.0.0.1:${{{variable}:-{DEFAULTS[variable]}}}:{inside}"
+        assert services[name]["ports"] == [expected]
+
+
+def test_every_service_restarts_has_few_rights_and_bounded_logs(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for service in services.values():
+        assert service["restart"] == "unless-stopped"
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "2"}
+
+
+def test_prometheus_sees_no_secrets(services: dict[str, dict[str, Any]]) -> None:
+    mounts = [volume.partition(":")[0] for volume in services["prometheus"]["volumes"]]
+    assert mounts == ["./prometheus", "prometheus"]
+
+
+def test_the_example_env_file_names_the_pinned_images(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    example = (ROOT / ".env.example").read_text()
+    for service in services.values():
+        variable, _, image = service["image"].removeprefix("${").removesuffix("}").partition(":-")
+        assert f"# {variable}={image}\n" in example
+    dockerfile = (ROOT / "exporter/Dockerfile").read_text()
+    assert dockerfile.count("ARG PYTHON_IMAGE=") == 1
+    base = dockerfile.partition("ARG ")[2].partition("\n")[0]
+    assert f"# {base}\n" in example
