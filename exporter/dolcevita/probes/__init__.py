@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 from dolcevita.probes import http
 from dolcevita.probes.attempts import probe
-from dolcevita.probes.kind import Kind, Target
+from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
 
 __all__ = [
     "KINDS",
     "PLANNED",
+    "Expectations",
     "Kind",
     "Phase",
     "Reason",

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from dolcevita.config import Duration, Strict, one_or_many
+from dolcevita.config import Strict, one_or_many
 from dolcevita.probes import address, certificate
 from dolcevita.probes.curl import Exchange, Failure, Headers, Request, exchange
-from dolcevita.probes.kind import Kind, Target
+from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
 
 MOST_REDIRECTS = 10
@@ -26,13 +26,12 @@ class Options(Strict):
     ca_file: Path | None = None
 
 
-class Expect(Strict):
+class Expect(Expectations):
     """What the answer must be.
 
     `status` lists the accepted ones, else any 2xx; a redirect that is listed is not followed.
     `contains` and `absent` are looked for in the body, `header` maps a name to text that its
-    value must contain, `final_url` is where redirects must end. `under` (seconds) fails no
-    probe: slower is SiteSlow.
+    value must contain, `final_url` is where redirects must end.
     """
 
     status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], one_or_many()] = ()
@@ -40,7 +39,6 @@ class Expect(Strict):
     absent: Annotated[tuple[str, ...], one_or_many()] = ()
     header: dict[str, str] = {}
     final_url: str | None = None
-    under: Duration | None = None
 
 
 HELP = {
@@ -162,7 +160,7 @@ def _phases(hop: Exchange, start: float) -> list[Phase]:
         if end:
             phases.append(Phase(name, start + before, end - before))
             before = end
-        elif name != "tls" or (hop.url.startswith("https:") and hop.failure):
+        elif name != "tls" or (urlsplit(hop.url).scheme == "https" and hop.failure):
             phases.append(Phase(name, start + before, hop.ended - before, finished=False))
             return phases
     complete = hop.failure is None

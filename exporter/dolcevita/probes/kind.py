@@ -4,11 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dolcevita.config import Strict
+from dolcevita.config import Duration, Strict
 from dolcevita.probes.result import Result
 
+
+class Expectations(Strict):
+    """What every kind can expect. `under` (seconds) fails no probe: slower is SiteSlow."""
+
+    under: Duration | None = None
+
+
 Options = TypeVar("Options", bound=Strict)
-Expect = TypeVar("Expect", bound=Strict)
+Expect = TypeVar("Expect", bound=Expectations)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,6 @@ class Kind:
     name: str
     schemes: tuple[str, ...]
     options: type[Strict]
-    expect: type[Strict]
+    expect: type[Expectations]
     probe: Callable[[Target[Any, Any], float], Awaitable[Result]]
     help: Mapping[str, str]

@@ -1,0 +1,1 @@
+"""The exporter: Prometheus asks, it probes the sites and answers."""

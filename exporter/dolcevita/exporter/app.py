@@ -1,0 +1,247 @@
+"""The exporter's HTTP server."""
+
+import asyncio
+import logging
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
+
+from dolcevita import probes
+from dolcevita.config import ConfigError, UserError, did_you_mean
+from dolcevita.exporter import batches, exposition
+from dolcevita.exporter.exposition import Families
+from dolcevita.exporter.live import Live
+from dolcevita.exporter.scrape import Prober, budget
+from dolcevita.probes import Target, curl
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN = 2.0
+"""Seconds that scrapes under way get to end when the exporter is stopped."""
+
+TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+TARGET_TIMEOUT = 10.0
+"""Seconds for `?target=` when the request names no scrape timeout."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_HERE = Path(__file__).parent
+_PAGE = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined
+).get_template("status.html")
+
+
+def run(sites: Path, people: Path, host: str, port: int, allow_any_target: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ConfigError for files that cannot be used and UserError for an address that cannot be
+    listened on.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Every probe is a connection; the usual 1024 are not enough for some hundred dead sites.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    exporter = Exporter(Live(sites, people), allow_any_target)
+    uvloop.run(_serve(exporter, host, port))
+
+
+async def _serve(exporter: "Exporter", host: str, port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(exporter.app(), access_log=None, shutdown_timeout=SHUTDOWN)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise UserError(
+                f"Cannot listen on {host} port {port} ({error.strerror}): "
+                "stop what uses it, or choose another with EXPORTER_PORT or --listen."
+            ) from None
+        log.info(
+            "Watching %d sites; status page on http://%s:%d/",
+            len(exporter.live.config.sites),
+            host,
+            port,
+        )
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+class Exporter:
+    """The endpoints, over one live configuration."""
+
+    def __init__(self, live: Live, allow_any_target: bool = False) -> None:
+        self.live = live
+        self.allow_any_target = allow_any_target
+        self.registry = CollectorRegistry()
+        self.prober = Prober(self.registry)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        build = Gauge(
+            "dolcevita_build_info", "The version that runs", ["version"], registry=self.registry
+        )
+        build.labels(version("dolcevita")).set(1)
+        Gauge(
+            "dolcevita_config_last_reload_successful",
+            "1 if the files were usable when they were last read",
+            registry=self.registry,
+        ).set_function(lambda: live.successful)
+        Gauge(
+            "dolcevita_config_last_reload_success_timestamp_seconds",
+            "Unix time when usable files were last read",
+            registry=self.registry,
+        ).set_function(lambda: live.loaded_at)
+
+    def app(self) -> web.Application:
+        """The aiohttp application; it follows the files while it runs."""
+        app = web.Application(middlewares=[_secure])
+        app.add_routes(
+            [
+                web.get("/", self.status),
+                web.get("/status.css", self.style),
+                web.get("/sd", self.discovery),
+                web.get("/probe", self.probe),
+                web.get("/metrics", self.metrics),
+                web.get("/-/healthy", self.healthy),
+                web.post("/-/reload", self.reload),
+            ]
+        )
+        app.cleanup_ctx.append(self._running)
+        return app
+
+    async def _running(self, app: web.Application) -> AsyncIterator[None]:
+        follower = asyncio.create_task(self.live.follow())
+        yield
+        follower.cancel()
+        await curl.close()
+
+    async def discovery(self, request: web.Request) -> web.Response:
+        """HTTP service discovery ("Writing HTTP service discovery", Prometheus documentation)."""
+        return web.json_response(batches.discovery(self.live.config.sites, request.host))
+
+    async def probe(self, request: web.Request) -> web.Response:
+        """Probe what the query names: a batch, a site, or a target with a module."""
+        query = request.query
+        if "batch" in query:
+            return await self._probe_batch(request, query["batch"])
+        if "site" in query:
+            return await self._probe_site(request, query["site"])
+        if "target" in query:
+            return await self._probe_target(request, query["target"], query.get("module"))
+        return web.Response(status=400, text="Nothing to probe: add ?batch=, ?site= or ?target=.\n")
+
+    async def _probe_batch(self, request: web.Request, name: str) -> web.Response:
+        batch = batches.parse(name)
+        if batch is None:
+            text = f"'{name}' is no batch: their names are in /sd, such as 15s.10s.0.1.\n"
+            return web.Response(status=404, text=text)
+        sites = batches.members(batch, self.live.config.sites)
+        seconds = _budget(request, batch.timeout + batches.SPARE)
+        results = await self.prober.sites(sites, seconds)
+        return _metrics(
+            request,
+            exposition.probe_metrics((exposition.site_labels(site), r) for site, r in results),
+        )
+
+    async def _probe_site(self, request: web.Request, name: str) -> web.Response:
+        by_name = {site.name: site for site in self.live.config.sites}
+        site = by_name.get(name)
+        if site is None:
+            text = f"No site is named '{name}': {did_you_mean(name, by_name)}\n"
+            return web.Response(status=404, text=text)
+        results = await self.prober.sites([site], _budget(request, site.timeout + batches.SPARE))
+        return _metrics(
+            request, exposition.probe_metrics([(exposition.site_labels(site), results[0][1])])
+        )
+
+    async def _probe_target(
+        self, request: web.Request, url: str, module: str | None
+    ) -> web.Response:
+        if not self.allow_any_target:
+            text = "?target= is off: start with --allow-any-target to probe any URL.\n"
+            return web.Response(status=403, text=text)
+        if module not in (None, "http_2xx"):
+            text = f"Unknown module '{module}': there is http_2xx.\n"
+            return web.Response(status=400, text=text)
+        if "://" not in url:
+            url = f"http://{url}"
+        kind = probes.kind_of(url)
+        if kind is None:
+            text = f"No prober for '{url}': there are {', '.join(probes.KINDS)}.\n"
+            return web.Response(status=400, text=text)
+        target = Target(url, kind.options(), kind.expect())
+        result = await self.prober.target(kind, target, _budget(request, TARGET_TIMEOUT))
+        return _metrics(request, exposition.probe_metrics([({}, result)]))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The exporter's own metrics and those of the configuration."""
+        of_sites = exposition.site_metrics(self.live.config, datetime.now(UTC))
+        return _metrics(request, [*self.registry.collect(), *of_sites])
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        """200 while the event loop runs."""
+        return web.Response(text="Healthy.\n")
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Read the files now; 400 with every problem if they cannot be used."""
+        try:
+            await self.live.reload()
+        except ConfigError as error:
+            return web.Response(status=400, text=f"{error}\n")
+        return web.Response(text="Reloaded.\n")
+
+    async def status(self, request: web.Request) -> web.Response:
+        """The sites and their last result, failing ones first."""
+        now = time.time()
+        rows = [(site, self.prober.last.get(site.name)) for site in self.live.config.sites]
+        rows.sort(key=lambda row: (row[1] is None, row[1] is not None and row[1].result.success))
+        page = _PAGE.render(rows=rows, now=now, successful=self.live.successful)
+        return web.Response(text=page, content_type="text/html")
+
+    async def style(self, request: web.Request) -> web.FileResponse:
+        """The page's style sheet."""
+        return web.FileResponse(_HERE / "status.css")
+
+
+def _budget(request: web.Request, otherwise: float) -> float:
+    """Seconds for the probes of a scrape; `otherwise` is the timeout if Prometheus names none."""
+    header = request.headers.get(TIMEOUT_HEADER, "")
+    try:
+        return budget(float(header)) if header else budget(otherwise)
+    except ValueError:
+        text = f"{TIMEOUT_HEADER} is '{header}', expected seconds.\n"
+        raise web.HTTPBadRequest(text=text) from None
+
+
+def _metrics(request: web.Request, metrics: Iterable[Metric]) -> web.Response:
+    body, content_type = exposition.encode(Families(metrics), request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+@web.middleware
+async def _secure(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers.update(SECURITY_HEADERS)
+    return response

@@ -1,0 +1,103 @@
+"""Which sites are probed together in one scrape."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from dolcevita.config import Site, format_duration, parse_duration
+
+MOST_SITES = 32
+"""Sites that a batch has on average at most: few enough for a quick answer, many enough to be
+cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The sites of one interval and timeout (seconds) whose name hashes to `shard` of `count`.
+
+    A batch holds no list: its name says which of the sites of the moment are in it, so a name
+    that Prometheus learned before a reload goes on working after it. Sites of one timeout are
+    together, so that none waits for the result of a more patient one.
+    """
+
+    every: float
+    timeout: float
+    shard: int
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"{format_duration(self.every)}.{format_duration(self.timeout)}"
+            f".{self.shard}.{self.count}"
+        )
+
+    def has(self, site: Site) -> bool:
+        """Whether the site is in it."""
+        return (site.every, site.timeout) == (self.every, self.timeout) and (
+            crc32(site.name.encode()) % self.count == self.shard
+        )
+
+
+def parse(name: str) -> Batch | None:
+    """The batch of a name such as '15s.10s.3.8', None if it is not one."""
+    match = re.fullmatch(r"([0-9a-z]+)\.([0-9a-z]+)\.(\d{1,6})\.(\d{1,6})", name)
+    if not match:
+        return None
+    every, timeout, shard, count = match.groups()
+    if int(shard) >= int(count):
+        return None
+    try:
+        return Batch(parse_duration(every), parse_duration(timeout), int(shard), int(count))
+    except ValueError:
+        return None
+
+
+def batches(sites: Iterable[Site]) -> list[Batch]:
+    """The batches that cover the sites, none of them empty.
+
+    The count is a power of two: when it doubles, each batch splits and no site changes places
+    otherwise.
+    """
+    groups: dict[tuple[float, float], list[Site]] = {}
+    for site in sites:
+        groups.setdefault((site.every, site.timeout), []).append(site)
+    found = []
+    for (every, timeout), group in groups.items():
+        count = 1
+        while count * MOST_SITES < len(group):
+            count *= 2
+        shards = sorted({crc32(site.name.encode()) % count for site in group})
+        found += [Batch(every, timeout, shard, count) for shard in shards]
+    return found
+
+
+def members(batch: Batch, sites: Sequence[Site]) -> list[Site]:
+    """The sites that are in the batch now."""
+    return [site for site in sites if batch.has(site)]
+
+
+SPARE = 0.5
+"""Seconds of scrape timeout beyond the sites' own, for the answer's way."""
+
+
+def discovery(sites: Iterable[Site], address: str) -> list[Mapping[str, object]]:
+    """The batches as targets of Prometheus' HTTP service discovery at `address` (host:port).
+
+    Each target has an `instance` of its own, so that their `up` series stay apart; the series
+    of sites bring their own, which `honor_labels` keeps. Prometheus refuses a scrape timeout
+    longer than the interval.
+    """
+    return [
+        {
+            "targets": [address],
+            "labels": {
+                "__metrics_path__": "/probe",
+                "__param_batch": str(batch),
+                "__scrape_interval__": format_duration(batch.every),
+                "__scrape_timeout__": format_duration(min(batch.timeout + SPARE, batch.every)),
+                "instance": f"{address}/{batch}",
+            },
+        }
+        for batch in batches(sites)
+    ]

@@ -1,0 +1,109 @@
+"""Results and configuration as Prometheus metrics. The one place that turns data into text."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from dolcevita.alerting.calendar import reachable
+from dolcevita.config import Config, Owner, Site
+from dolcevita.probes import KINDS, Expectations, Result
+
+HELP: Mapping[str, str] = {
+    "probe_attempts": "Attempts that were made, 2 when the first failed",
+    "probe_duration_seconds": "Time of the whole probe, all attempts together",
+    "probe_failure_info": "Why the probe failed, in one word; only when it failed",
+    "probe_success": "1 if the site answered as expected",
+    "site_info": "Every site that is watched",
+    "site_interval_seconds": "Time from one probe to the next",
+    "site_down_after_seconds": "How long a site must fail to be down",
+    "site_recover_after_seconds": "How long a site must be fine to be up again",
+    "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
+    "site_sentinel": "1 for sites that tell whether our own uplink works",
+    "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
+} | {name: text for kind in KINDS.values() for name, text in kind.help.items()}
+
+FLUSH = timedelta(seconds=30)
+"""An owner counts as reachable only if still so when Alertmanager sends."""
+
+
+def site_labels(site: Site) -> dict[str, str]:
+    """What every series of a site carries. An empty label is none to Prometheus: left out."""
+    labels = {
+        **site.labels,
+        "site": site.name,
+        "owner": site.owner,
+        "provider": site.provider,
+        "host": site.host,
+        "instance": site.url,
+    }
+    return {name: value for name, value in labels.items() if value}
+
+
+@dataclass(frozen=True)
+class Families(Collector):
+    """Metrics that are there already, for the encoders of prometheus-client."""
+
+    metrics: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+class _Gauges:
+    """Gauges by name, in the order of their first sample."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+
+    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
+        metric = self.metrics.get(name)
+        if metric is None:
+            metric = self.metrics[name] = Metric(name, HELP[name], "gauge")
+        metric.add_sample(name, dict(labels), value)
+
+
+def probe_metrics(results: Iterable[tuple[Mapping[str, str], Result]]) -> Iterable[Metric]:
+    """The metrics of probes; each result comes with the labels of its site."""
+    gauges = _Gauges()
+    for labels, result in results:
+        gauges.add("probe_success", labels, result.success)
+        gauges.add("probe_duration_seconds", labels, result.duration)
+        gauges.add("probe_attempts", labels, result.attempts)
+        if result.reason:
+            gauges.add("probe_failure_info", {**labels, "reason": result.reason}, 1)
+        for name, value, more in result.samples:
+            gauges.add(name, {**labels, **more}, value)
+    return gauges.metrics.values()
+
+
+def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
+    """The configuration as metrics, so that rules name no site. `now` is an aware instant."""
+    gauges = _Gauges()
+    for site in config.sites:
+        labels = site_labels(site)
+        gauges.add("site_info", labels, 1)
+        gauges.add("site_interval_seconds", labels, site.every)
+        gauges.add("site_down_after_seconds", labels, site.down_after)
+        gauges.add("site_recover_after_seconds", labels, site.recover_after)
+        if isinstance(site.expect, Expectations) and site.expect.under:
+            gauges.add("site_slow_seconds", labels, site.expect.under)
+        if site.sentinel:
+            gauges.add("site_sentinel", labels, 1)
+    for owner in config.owners:
+        gauges.add("owner_reachable", {"owner": owner.name}, _stays_reachable(owner, now))
+    yield from gauges.metrics.values()
+
+
+def _stays_reachable(owner: Owner, now: datetime) -> bool:
+    now = now.astimezone(UTC)
+    return reachable(owner, now) and reachable(owner, now + FLUSH)
+
+
+def encode(metrics: Collector, accept: str) -> tuple[bytes, str]:
+    """Text and content type, in the format that an Accept header asks for."""
+    encoder, content_type = choose_encoder(accept)
+    return encoder(metrics), content_type

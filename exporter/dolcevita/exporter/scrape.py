@@ -1,0 +1,69 @@
+"""Probing the sites of one scrape, all at once and within its time."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from dolcevita import probes
+from dolcevita.config import Site
+from dolcevita.probes import Kind, Result, Target
+
+MARGIN = 0.25
+"""Seconds of the scrape timeout that are kept for turning results into text and sending it."""
+
+LEAST_BUDGET = 0.05
+
+
+def budget(scrape_timeout: float) -> float:
+    """Seconds that probes may take in a scrape with that timeout."""
+    return max(scrape_timeout - MARGIN, LEAST_BUDGET)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last result of a site and when it came, in unix seconds."""
+
+    result: Result
+    at: float
+
+
+class Prober:
+    """Probes, counts, and remembers the last result of each site for the status page."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.last: dict[str, Seen] = {}
+        self.probes = Counter(
+            "dolcevita_probes", "Probes that ended, by result", ["result"], registry=registry
+        )
+        self.in_flight = Gauge(
+            "dolcevita_probes_in_flight", "Probes that are under way", registry=registry
+        )
+        for result in ("success", "failure"):
+            self.probes.labels(result)
+
+    async def sites(self, sites: Iterable[Site], seconds: float) -> list[tuple[Site, Result]]:
+        """Probe every site at once, each within its own timeout and `seconds`.
+
+        One result for each site, whatever the sites do: none delays or loses another's.
+        """
+
+        async def one(site: Site) -> tuple[Site, Result]:
+            kind = probes.kind_of(site.url)
+            assert kind, "the loader lets in no site without a prober"
+            target = Target[Any, Any](site.url, site.options, site.expect)
+            result = await self.target(kind, target, min(site.timeout, seconds))
+            self.last[site.name] = Seen(result, time.time())
+            return site, result
+
+        return await asyncio.gather(*map(one, sites))
+
+    async def target(self, kind: Kind, target: Target[Any, Any], seconds: float) -> Result:
+        """Probe one target and count it."""
+        with self.in_flight.track_inprogress():
+            result = await probes.probe(kind, target, seconds)
+        self.probes.labels("success" if result.success else "failure").inc()
+        return result
