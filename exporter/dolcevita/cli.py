@@ -1,0 +1,217 @@
+"""The command line: each command a few lines over the part that does the work."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from dolcevita import probes
+from dolcevita.config import Config, UserError, did_you_mean, load
+
+app = typer.Typer(
+    help="The monitoring stack that lets an independent enjoy dinner.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Sites = Annotated[Path, typer.Option(envvar="DOLCEVITA_SITES", help="What is watched.")]
+People = Annotated[Path, typer.Option(envvar="DOLCEVITA_PEOPLE", help="Who is told, and when.")]
+Base = Annotated[Path, typer.Option(help="The Alertmanager file that people.yml completes.")]
+Templates = Annotated[
+    str, typer.Option(help="The folder of the message templates, as Alertmanager sees it.")
+]
+
+SITES = Path("sites.yml")
+PEOPLE = Path("people.yml")
+BASE = Path("alertmanager/alertmanager.yml")
+PROMETHEUS = Path("prometheus/prometheus.yml")
+
+TIMEOUT = 10.0
+"""Seconds for a URL that is not in sites.yml."""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A user's mistake is a sentence and exit code 1, never a traceback."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def up() -> None:
+    """Run the whole stack in the foreground, in Docker where that works, else native."""
+    from dolcevita.stack import up as stack
+
+    with user_errors():
+        stack.run()
+
+
+@app.command()
+def serve(
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:9714",
+    allow_any_target: Annotated[
+        bool, typer.Option(help="Answer /probe?target=, which probes anything reachable.")
+    ] = False,
+) -> None:
+    """Run the exporter."""
+    from dolcevita.exporter import app as exporter
+
+    with user_errors():
+        host, port = _address(listen)
+        exporter.run(sites, people, host, port, allow_any_target)
+
+
+@app.command()
+def courier(
+    output: Annotated[Path, typer.Option(help="The compiled file that Alertmanager runs on.")],
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    base: Base = BASE,
+    templates: Templates = "",
+    listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:9715",
+    alertmanager: Annotated[str, typer.Option(help="URL")] = "http://127.0.0.1:9093",
+    prometheus: Annotated[str, typer.Option(help="URL")] = "http://127.0.0.1:9090",
+    folder: Annotated[
+        Path, typer.Option(help="The folder of Prometheus' files.")
+    ] = PROMETHEUS.parent,
+) -> None:
+    """Run the courier: follows the files, delivers through Apprise, watches Prometheus."""
+    from dolcevita.courier import app as courier_app
+    from dolcevita.courier.configuration import Files
+
+    with user_errors():
+        host, port = _address(listen)
+        files = Files(sites, people, base, templates or _templates(base), output, folder)
+        courier_app.run(files, alertmanager, prometheus, host, port)
+
+
+@app.command(name="compile")
+def compile_(
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    base: Base = BASE,
+    templates: Templates = "",
+    courier_url: Annotated[str, typer.Option(help="Where Alertmanager reaches the courier.")] = (
+        "http://127.0.0.1:9715"
+    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Write here, for its owner only, instead of printing.")
+    ] = None,
+) -> None:
+    """Turn people.yml and the base file into a plain Alertmanager file."""
+    from dolcevita.alerting import compile as compiler
+
+    with user_errors():
+        config = _load(sites, people)
+        now = datetime.now(UTC)
+        text = compiler.compile(config, base, templates or _templates(base), courier_url, now)
+        if output:
+            compiler.write(output, text)
+        else:
+            typer.echo(text, nl=False)
+
+
+@app.command()
+def check(sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE) -> None:
+    """Validate the two files, the rules (promtool) and the compiled Alertmanager file (amtool)."""
+    from dolcevita.alerting import compile as compiler
+    from dolcevita.stack.packages import find_programs
+    from dolcevita.stack.settings import read_settings
+
+    with user_errors():
+        config = _load(sites, people)
+        count = f"{len(config.sites)} site{'s' if len(config.sites) != 1 else ''}"
+        typer.echo(f"{sites}: {count}")
+        typer.echo(f"{people}: {_names(config)}")
+        programs = find_programs(read_settings(Path(), {}).data, typer.echo)
+        text = compiler.compile(
+            config, base, _templates(base), "http://127.0.0.1:9715", datetime.now(UTC)
+        )
+        compiler.check(text, programs.amtool, config, base)
+        typer.echo(f"{base}: compiles, and amtool accepts it")
+        result = subprocess.run(
+            [programs.promtool, "check", "config", PROMETHEUS],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise UserError(f"{PROMETHEUS}: promtool refuses it:\n{result.stdout}{result.stderr}")
+        rules = sum(int(n) for n in re.findall(r"(\d+) rules? found", result.stdout))
+        typer.echo(f"{PROMETHEUS}: promtool accepts it and its {rules} rules")
+
+
+@app.command()
+def probe(
+    target: Annotated[str, typer.Argument(metavar="NAME-or-URL")],
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+) -> None:
+    """Probe a site of sites.yml, or any URL, once and tell what happened.
+
+    The exit code is 0 when the site is well and 2 when it is not.
+    """
+    from dolcevita.exporter.terminal import render
+
+    with user_errors():
+        name, wanted, budget = _target(target, sites, people)
+        kind = probes.KINDS[wanted.url.partition("://")[0]]
+        result = asyncio.run(probes.probe(kind, wanted, budget))
+    Console().print(render(name, wanted.url, result))
+    if not result.success:
+        raise typer.Exit(2)
+
+
+def _target(text: str, sites: Path, people: Path) -> tuple[str, probes.Target[Any, Any], float]:
+    """(name, target, budget in seconds) of a site by its name or URL, else of any other URL."""
+    is_url = "://" in text
+    configured = _load(sites, people).sites if sites.exists() or not is_url else ()
+    for site in configured:
+        if text in (site.name, site.url):
+            return site.name, probes.Target(site.url, site.options, site.expect), site.timeout
+    if not is_url:
+        names = [site.name for site in configured]
+        raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
+    kind = probes.kind_of(text)
+    if kind is None:
+        raise UserError(f"no prober for '{text}': expected a URL of {', '.join(probes.KINDS)}")
+    return text, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
+
+
+def _load(sites: Path, people: Path) -> Config:
+    """Both files, with their warnings told. Raises ConfigError."""
+    config = load(sites, people, probes.KINDS, probes.PLANNED)
+    for warning in config.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return config
+
+
+def _names(config: Config) -> str:
+    owners = ", ".join(owner.name for owner in config.owners)
+    providers = ", ".join(provider.name for provider in config.providers)
+    return f"owners {owners}; providers {providers}"
+
+
+def _templates(base: Path) -> str:
+    return str((base.parent / "templates").absolute())
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """('HOST:PORT') to both. Raises UserError."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"--listen: found '{listen}', expected HOST:PORT such as 127.0.0.1:9714")
+    return host.strip("[]"), int(port)
