@@ -1,0 +1,1 @@
+"""Keeps Alertmanager's configuration current, brings Apprise messages, stands guard."""

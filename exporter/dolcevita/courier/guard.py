@@ -1,0 +1,120 @@
+"""Sees to it that silence is not taken for recovery: a dead Prometheus, a fresh Alertmanager."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dolcevita.courier.alertmanager import GUARD_ALERT, Alertmanager, Unreachable
+
+PROOF = "Watchdog"
+"""The alert that always fires: Prometheus sends it again at least every resend delay (30 s)."""
+
+STALE_SECONDS = 70.0
+"""Two resends missed. Alerts run out 120 s after they were last sent, so there is time to act."""
+
+SETTLE_SECONDS = 60.0
+"""Prometheus is believed again only after all its alerts were sent again."""
+
+RESEND_SECONDS = 35.0
+"""By then a fresh Alertmanager has every alert: the resend delay and one evaluation."""
+
+PERIOD_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 0.1
+LIFETIME = timedelta(minutes=5)
+
+ANNOTATIONS = {
+    "summary": "Prometheus is silent: nothing is watched",
+    "description": "No sign of life from Prometheus for more than a minute. "
+    "Until it is back, other alerts are held as they are.",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Decides from each look at Alertmanager whether Prometheus is silent. Times are seconds."""
+
+    silent: bool = False
+    _missing_since: float | None = None
+    _fresh_since: float | None = None
+
+    def unknown(self) -> None:
+        """Alertmanager did not answer: what it had is gone or not known."""
+        self._missing_since = self._fresh_since = None
+
+    def look(self, now: float, age: float | None, raised: bool) -> bool:
+        """`age` is how long ago the proof came, None when there is none; `raised` whether the
+        guard's alert is firing already, as it is when the courier was restarted meanwhile."""
+        fresh = age is not None and age < STALE_SECONDS
+        if fresh:
+            self._missing_since = None
+            self._fresh_since = now if self._fresh_since is None else self._fresh_since
+        else:
+            self._fresh_since = None
+            self._missing_since = now if self._missing_since is None else self._missing_since
+        if self.silent or raised:
+            settled = self._fresh_since is not None and now - self._fresh_since >= SETTLE_SECONDS
+            self.silent = not settled
+        elif self._missing_since is not None:
+            waited = now - self._missing_since
+            self.silent = age is not None or waited >= STALE_SECONDS
+        return self.silent
+
+
+async def watch_prometheus(alertmanager: Alertmanager) -> None:
+    """Keep PrometheusSilent firing while there is no proof of life, forever.
+
+    It inhibits every other alert, so that those which run out meanwhile are not told as resolved.
+    """
+    verdict = Verdict()
+    clock = asyncio.get_running_loop().time
+    while True:
+        try:
+            await _guard(alertmanager, verdict, clock())
+        except Unreachable:
+            verdict.unknown()
+        await asyncio.sleep(PERIOD_SECONDS)
+
+
+async def _guard(alertmanager: Alertmanager, verdict: Verdict, clock: float) -> None:
+    proofs = await alertmanager.alerts(PROOF)
+    raised = await alertmanager.alerts(GUARD_ALERT)
+    now = datetime.now(UTC)
+    ages = [(now - datetime.fromisoformat(p["updatedAt"])).total_seconds() for p in proofs]
+    was_silent = verdict.silent
+    silent = verdict.look(clock, min(ages, default=None), bool(raised))
+    if silent != was_silent:
+        log.warning("Prometheus is %s", "silent" if silent else "back")
+    if silent or raised:
+        await alertmanager.post_alert(
+            {
+                "labels": {"alertname": GUARD_ALERT, "severity": "critical"},
+                "annotations": ANNOTATIONS,
+                "startsAt": raised[0]["startsAt"] if raised else now.isoformat(),
+                "endsAt": (now + LIFETIME if silent else now).isoformat(),
+            }
+        )
+
+
+async def watch_alertmanager(alertmanager: Alertmanager) -> None:
+    """Hold a freshly started Alertmanager back until Prometheus has sent everything, forever.
+
+    Alerts come back one by one. What is told before all are there would be told again with the
+    rest, or is told though what inhibits it is still on its way.
+    """
+    seen: datetime | None = None
+    while True:
+        try:
+            started = await alertmanager.started()
+            if started != seen:
+                ready = started + timedelta(seconds=RESEND_SECONDS)
+                if ready > datetime.now(UTC):
+                    await alertmanager.hush(ready, "Alertmanager has just started")
+                seen = started
+            pause = LOOK_SECONDS
+        except Unreachable:
+            pause = LOOK_AGAIN_SECONDS
+        await asyncio.sleep(pause)
