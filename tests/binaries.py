@@ -12,7 +12,7 @@ from dolcevita.config import UserError
 from dolcevita.stack import packages
 from dolcevita.stack.packages import Programs
 
-CACHE = Path(__file__).parent.parent / ".stack" / "tests" / "binaries"
+CACHE = Path(__file__).parent.parent / ".stack" / "tests" / "packages"
 SUITES = {"oldest": "bookworm", "newest": "sid"}
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -64,7 +64,7 @@ def debian_mirror() -> str:
 
 def _programs(suite: str) -> Programs:
     folder = debian_package(suite, *packages.PACKAGES)
-    found = packages.programs_on(str(folder / "usr/bin"))
+    found = packages.programs_on(str(folder / "bin"))
     if isinstance(found, str):
         raise UserError(f"Debian's packages of {suite}: {found}")
     return found

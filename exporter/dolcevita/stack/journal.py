@@ -74,7 +74,7 @@ class Journal:
         return self.path(name).open("ab")
 
     def say(self, text: str) -> None:
-        """A line of the supervisor's own."""
+        """A line of the supervisor's own; its file has the time as well."""
         with self.path(OWN).open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
 
@@ -105,7 +105,8 @@ class Journal:
         if len(log.partial) > LONGEST_LINE:
             lines, log.partial = [*lines, log.partial], b""
         for line in lines:
-            self._print(log, line.decode("utf-8", "replace"))
+            text = line.decode("utf-8", "replace")
+            self._print(log, text.partition(" ")[2] if log.name == OWN else text)
 
     def _print(self, log: _Followed, line: str) -> None:
         if self._console is None:

@@ -13,6 +13,16 @@ from dolcevita.config import UserError
 
 Version = tuple[int, int]
 
+# Debian's builds read their message templates and pages from here, and Alertmanager does not
+# start without. In an unpacked copy the name is written over with one of the same length that
+# begins at the current folder, which a wrapper sets.
+INSTALLED_SHARE = b"/usr/share/prometheus"
+UNPACKED_SHARE = b".//./share/prometheus"
+WRAPPED = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
+WRAPPER = """#!/bin/sh
+cd "$(dirname "$(readlink -f "$0")")/../usr" && exec bin/{program} "$@"
+"""
+
 OLDEST_PROMETHEUS: Version = (2, 42)
 OLDEST_ALERTMANAGER: Version = (0, 25)
 
@@ -54,7 +64,7 @@ def find_programs(
     if not unpacked.is_dir():
         say(f"{found}; downloading the distribution's packages into {unpacked}")
         download(unpacked, data / "apt")
-    packaged = programs_on(str(unpacked / "usr/bin"))
+    packaged = programs_on(str(unpacked / "bin"))
     if isinstance(packaged, Programs):
         return packaged
     raise UserError(
@@ -118,6 +128,7 @@ def download(
 ) -> None:
     """Unpack distribution packages into the new folder `target`, as any user.
 
+    Programs that can be run are in `target`/bin; paths in their arguments must be absolute.
     apt keeps its own state under `apt`, away from the system's, and reads the machine's package
     sources, or only the file `sources`. `optional` names packages that not every release has.
     Nothing half-done is left at `target`. Raises UserError with apt's own words.
@@ -141,12 +152,42 @@ def download(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as scratch:
         folder = Path(scratch)
         _run(["apt-get", *flags, "--quiet=2", "update"], folder)
-        known = [name for name in optional if _knows(name, flags)]
-        _run(["apt-get", *flags, "--quiet=2", "download", *packages, *known], folder)
-        unpacked = folder / "unpacked"
-        for package in sorted(folder.glob("*.deb")):
-            _run(["dpkg-deb", "--extract", str(package), str(unpacked)], folder)
+        wanted = {*packages, *(name for name in optional if _knows(name, flags))}
+        unpacked, fetched = folder / "unpacked", set[str]()
+        while missing := wanted - fetched:
+            _run(["apt-get", *flags, "--quiet=2", "download", *sorted(missing)], folder)
+            fetched |= missing
+            for package in folder.glob("*.deb"):
+                wanted |= _page_parts(package)
+                _run(["dpkg-deb", "--extract", str(package), str(unpacked)], folder)
+                package.unlink()
+        # 200 MB of sources that no page loads.
+        shutil.rmtree(unpacked / "usr/share/javascript/moment-timezone/data", ignore_errors=True)
+        _make_runnable(unpacked)
         unpacked.rename(target)
+
+
+def _page_parts(package: Path) -> set[str]:
+    """The scripts and fonts that a package's web pages need, which Debian packages apart."""
+    field = subprocess.run(
+        ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=False
+    )
+    return set(re.findall(r"(?<![\w-])(?:libjs|fonts)-[a-z0-9.+-]+", field.stdout))
+
+
+def _make_runnable(unpacked: Path) -> None:
+    """Fill `unpacked`/bin with what runs from there, wherever `unpacked` is moved to."""
+    (unpacked / "bin").mkdir(exist_ok=True)
+    for binary in (unpacked / "usr/bin").iterdir():
+        if binary.name not in WRAPPED.values():
+            (unpacked / "bin" / binary.name).symlink_to(f"../usr/bin/{binary.name}")
+    for name, program in WRAPPED.items():
+        binary = unpacked / "usr/bin" / program
+        if binary.is_file():
+            binary.write_bytes(binary.read_bytes().replace(INSTALLED_SHARE, UNPACKED_SHARE))
+            wrapper = unpacked / "bin" / name
+            wrapper.write_text(WRAPPER.format(program=program))
+            wrapper.chmod(0o755)
 
 
 def _knows(package: str, flags: Sequence[str]) -> bool:
