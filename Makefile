@@ -21,7 +21,7 @@ up: $(VENV)/.run
 
 # ARGS goes to pytest: make test ARGS="-k calendar"
 test: $(VENV)/.test
-	$(VENV)/bin/pytest -n auto $(ARGS)
+	$(VENV)/bin/pytest -n auto --dist loadgroup $(ARGS)
 
 check: $(VENV)/.test
 	$(VENV)/bin/dolcevita check
