@@ -306,10 +306,10 @@ _CONNECT_CAUSES = {
     errno.ETIMEDOUT: "does not answer",
 }
 
-# OpenSSL, "X509_STORE_CTX_get_error". 0 with a failed verification is the name, which libcurl
-# checks itself.
+# OpenSSL, "X509_STORE_CTX_get_error". Without a verdict of OpenSSL's (1) it is the name, which
+# libcurl checks itself.
 _CERTIFICATE_CAUSES = {
-    0: "is not for {host}",
+    1: "is for another name",
     9: "is not valid yet",
     10: "has expired",
     18: "is self-signed and not trusted",
@@ -343,7 +343,7 @@ def _failure(
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         result = curl.getinfo(pycurl.SSL_VERIFYRESULT)
         cause = _CERTIFICATE_CAUSES.get(result, "is not accepted ({words})")
-        cause = cause.format(host=host, words=words)
+        cause = cause.format(words=words)
         return Failure(Reason.CERTIFICATE, f"The certificate of {host} {cause}.")
     if code == pycurl.E_SSL_CACERT_BADFILE:
         return Failure(Reason.CERTIFICATE, f"The CA file {request.ca_file} cannot be read.")
