@@ -1,0 +1,90 @@
+"""Which sites are scraped together, and what Prometheus is told of it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sites import site
+
+from dolcevita.config import parse_duration
+from dolcevita.exporter.batches import MOST_SITES, Batch, batches, discovery, members, parse
+
+timings = st.sampled_from([(15.0, 10.0), (15.0, 2.5), (30.0, 10.0), (5.0, 3.0), (1.0, 0.8)])
+names = st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=150)
+
+
+@given(names, st.lists(timings, min_size=150, max_size=150))
+def test_every_site_is_in_exactly_one_batch_of_its_interval(names, timing):
+    sites = [
+        site(name, every=every, timeout=timeout)
+        for name, (every, timeout) in zip(names, timing, strict=False)
+    ]
+    found = [member for batch in batches(sites) for member in members(batch, sites)]
+    assert sorted(s.name for s in found) == sorted(names)
+    for batch in batches(sites):
+        inside = members(batch, sites)
+        assert inside, "a batch is empty"
+        assert {(s.every, s.timeout) for s in inside} == {(batch.every, batch.timeout)}
+
+
+@given(st.builds(Batch, st.sampled_from([0.5, 15.0, 90.0]), st.just(2.5), st.just(3), st.just(8)))
+def test_a_batch_is_found_again_by_its_name(batch):
+    assert parse(str(batch)) == batch
+
+
+def test_a_name_that_is_no_batch():
+    for name in (
+        "",
+        "x",
+        "15s.10s.8.8",
+        "15s.10s.0.0",
+        "15s.10s.-1.1",
+        "15s.10s.0.1.2",
+        "0s.1s.0.1",
+    ):
+        assert parse(name) is None, name
+
+
+def test_batches_stay_small():
+    sites = [site(f"site {i}") for i in range(1000)]
+    sizes = [len(members(batch, sites)) for batch in batches(sites)]
+    assert sum(sizes) / len(sizes) <= MOST_SITES
+    assert max(sizes) < 2 * MOST_SITES
+
+
+def test_a_batch_known_before_a_site_was_added_has_it_too():
+    before = [site("a"), site("b")]
+    (batch,) = batches(before)
+    after = [*before, site("c")]
+    assert members(parse(str(batch)), after) == after
+
+
+def test_more_sites_split_batches_and_move_no_site_otherwise():
+    small = [site(f"site {i}") for i in range(60)]
+    large = [*small, *(site(f"more {i}") for i in range(60))]
+    for after in batches(large):
+        origins = {b for b in batches(small) for s in members(after, small) if b.has(s)}
+        assert len(origins) <= 1
+
+
+def test_prometheus_is_told_interval_timeout_and_batch():
+    (group,) = discovery([site("shop", every=15.0, timeout=10.0)], "exporter:9714")
+    assert group == {
+        "targets": ["exporter:9714"],
+        "labels": {
+            "__metrics_path__": "/probe",
+            "__param_batch": "15s.10s.0.1",
+            "__scrape_interval__": "15s",
+            "__scrape_timeout__": "10s500ms",
+            "instance": "exporter:9714/15s.10s.0.1",
+        },
+    }
+
+
+@given(names, timings)
+def test_the_scrape_timeout_never_exceeds_the_interval_nor_the_up_series_meet(names, timing):
+    every, timeout = timing
+    groups = discovery([site(n, every=every, timeout=timeout) for n in names], "127.0.0.1:9714")
+    labels = [group["labels"] for group in groups]
+    for own in labels:
+        interval = parse_duration(own["__scrape_interval__"])
+        assert parse_duration(own["__scrape_timeout__"]) <= interval
+    assert len({own["instance"] for own in labels}) == len(labels)

@@ -1,0 +1,137 @@
+"""Results and configuration as metrics."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+from sites import PEOPLE, files, site
+from webserver import page, probe, run, serving
+
+from dolcevita.config import Config, load
+from dolcevita.exporter.exposition import Families, encode, probe_metrics, site_labels, site_metrics
+from dolcevita.probes import KINDS, PLANNED, Reason, Result, Sample
+
+NOON = datetime(2026, 7, 14, 12, tzinfo=ZoneInfo("Europe/Paris"))
+
+
+def text(metrics, accept=""):
+    return encode(Families(list(metrics)), accept)[0].decode()
+
+
+def samples(metrics):
+    return {
+        (s.name, frozenset(s.labels.items())): s.value
+        for family in parse(text(metrics))
+        for s in family.samples
+    }
+
+
+def value(metrics, metric, **labels):
+    found = [
+        v for (n, own), v in samples(metrics).items() if n == metric and labels.items() <= set(own)
+    ]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_a_series_of_a_site_carries_who_and_where():
+    shop = site("shop", host="srv1", labels={"customer": "acme"})
+    assert site_labels(shop) == {
+        "customer": "acme",
+        "site": "shop",
+        "owner": "marie",
+        "provider": "hosting",
+        "host": "srv1",
+        "instance": "http://127.0.0.1:1/",
+    }
+
+
+def test_an_empty_label_is_left_out():
+    assert "host" not in site_labels(site("shop"))
+
+
+def test_a_success_has_no_reason():
+    result = Result(True, "Fine.", duration=0.25, samples=(Sample("probe_http_ssl", 1),))
+    metrics = list(probe_metrics([({"site": "shop"}, result)]))
+    assert value(metrics, "probe_success", site="shop") == 1
+    assert value(metrics, "probe_duration_seconds", site="shop") == 0.25
+    assert value(metrics, "probe_attempts", site="shop") == 1
+    assert value(metrics, "probe_http_ssl", site="shop") == 1
+    assert value(metrics, "probe_failure_info") is None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_failure_has_its_reason_in_one_word(reason):
+    metrics = list(
+        probe_metrics([({"site": "shop"}, Result(False, "Broken.", reason, attempts=2))])
+    )
+    assert value(metrics, "probe_success", site="shop") == 0
+    assert value(metrics, "probe_failure_info", site="shop", reason=str(reason)) == 1
+    assert value(metrics, "probe_attempts", site="shop") == 2
+    assert str(reason).isalpha()
+
+
+def test_labels_with_quotes_and_newlines_survive():
+    hostile = 'a"b\\c\nd{e="f"} 1'
+    metrics = list(probe_metrics([({"site": hostile}, Result(True, ""))]))
+    assert value(metrics, "probe_success", site=hostile) == 1
+
+
+def test_the_format_follows_the_accept_header():
+    async def scenario():
+        async with serving(page()) as port:
+            return await probe(f"http://127.0.0.1:{port}/")
+
+    metrics = list(probe_metrics([({"site": "shop"}, run(scenario()))]))
+    body, content_type = encode(Families(metrics), "application/openmetrics-text;version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    names = {family.name for family in openmetrics(body.decode())}
+    assert {"probe_success", "probe_http_duration_seconds", "probe_http_status_code"} <= names
+    assert encode(Families(metrics), "text/plain")[1].startswith("text/plain; version=0.0.4")
+
+
+def config(tmp_path, sites: str) -> Config:
+    return load(*files(tmp_path, sites), KINDS, PLANNED)
+
+
+SITES = """
+sites:
+  - http://plain.example
+  - {name: shop, url: "http://shop.example", every: 30s, down_after: 2m, host: srv1,
+     expect: {under: 2s}, labels: {customer: acme}}
+  - {name: uplink, url: "http://one.example", sentinel: true}
+"""
+
+
+def test_thresholds_come_from_the_configuration_with_all_labels(tmp_path):
+    metrics = list(site_metrics(config(tmp_path, SITES), NOON))
+    shop = {"site": "shop", "owner": "marie", "provider": "hosting", "host": "srv1"}
+    shop |= {"customer": "acme", "instance": "http://shop.example"}
+    assert value(metrics, "site_info", **shop) == 1
+    assert value(metrics, "site_interval_seconds", **shop) == 30
+    assert value(metrics, "site_down_after_seconds", **shop) == 120
+    assert value(metrics, "site_recover_after_seconds", **shop) >= 70
+    assert value(metrics, "site_slow_seconds", **shop) == 2
+    assert value(metrics, "site_slow_seconds", site="plain.example") is None
+    assert value(metrics, "site_sentinel", site="uplink") == 1
+    assert value(metrics, "site_sentinel", site="shop") is None
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        ("12:00:00", 1),
+        ("18:59:25", 1),
+        ("18:59:45", 0),
+        ("19:00:00", 0),
+        ("08:59:59", 0),
+        ("09:00:00", 1),
+    ],
+)
+def test_an_owner_is_reachable_only_if_still_so_in_half_a_minute(tmp_path, clock, expected):
+    assert '"19:00-09:00"' in PEOPLE
+    at = datetime.fromisoformat(f"2026-07-14T{clock}").replace(tzinfo=ZoneInfo("Europe/Paris"))
+    metrics = list(site_metrics(config(tmp_path, SITES), at.astimezone(UTC)))
+    assert value(metrics, "owner_reachable", owner="marie") == expected

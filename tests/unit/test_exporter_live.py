@@ -1,0 +1,94 @@
+"""The configuration follows its files, and a bad edit changes nothing."""
+
+import asyncio
+import os
+
+import pytest
+from sites import files
+from waiting import until
+from webserver import run
+
+from dolcevita.config import ConfigError
+from dolcevita.exporter.live import Live
+
+ONE = "sites: [http://one.example]\n"
+TWO = "sites: [http://one.example, http://two.example]\n"
+
+
+async def seen(happened, what):
+    await asyncio.to_thread(until, happened, what)
+
+
+def following(live, scenario):
+    async def whole():
+        follower = asyncio.create_task(live.follow())
+        try:
+            await scenario()
+            assert not follower.done()
+        finally:
+            follower.cancel()
+
+    run(whole())
+
+
+def test_without_a_first_good_configuration_there_is_none(tmp_path):
+    with pytest.raises(ConfigError):
+        Live(*files(tmp_path, "sites: []\n"))
+
+
+def test_an_edit_is_followed(tmp_path):
+    live = Live(*files(tmp_path, ONE))
+    loaded = live.loaded_at
+
+    async def scenario():
+        live.sites.write_text(TWO)
+        await seen(lambda: len(live.config.sites) == 2, "the second site")
+
+    following(live, scenario)
+    assert live.successful
+    assert live.loaded_at > loaded
+
+
+def test_a_file_that_is_replaced_is_followed(tmp_path):
+    live = Live(*files(tmp_path, ONE))
+
+    async def scenario():
+        # Same size and time: as an editor or a configuration manager may leave it.
+        new = tmp_path / "new"
+        new.write_text(ONE.replace("one", "two"))
+        stat = live.sites.stat()
+        os.utime(new, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        new.replace(live.sites)
+        await seen(lambda: live.config.sites[0].name == "two.example", "the new file")
+
+    following(live, scenario)
+
+
+def test_a_bad_edit_keeps_the_last_good_one_and_says_why(tmp_path, caplog):
+    live = Live(*files(tmp_path, ONE))
+    loaded = live.loaded_at
+
+    async def scenario():
+        live.sites.write_text("sites:\n  - htp://one.example\n")
+        await seen(lambda: not live.successful, "the refusal")
+        assert [site.name for site in live.config.sites] == ["one.example"]
+        assert "sites.yml:2: " in caplog.text
+        assert live.loaded_at == loaded
+        live.sites.write_text(TWO)
+        await seen(lambda: live.successful, "the repair")
+        assert len(live.config.sites) == 2
+
+    following(live, scenario)
+
+
+def test_a_file_that_vanishes_is_a_bad_edit(tmp_path):
+    live = Live(*files(tmp_path, ONE))
+
+    async def scenario():
+        live.people.unlink()
+        await seen(lambda: not live.successful, "the refusal")
+        assert live.config.owners
+        files(tmp_path, TWO)
+        await seen(lambda: live.successful, "the repair")
+
+    following(live, scenario)
