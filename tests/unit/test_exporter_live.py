@@ -5,11 +5,11 @@ import os
 
 import pytest
 from sites import files
-from waiting import until
 from webserver import run
 
 from dolcevita.config import ConfigError
 from dolcevita.exporter.live import Live
+from waiting import until
 
 ONE = "sites: [http://one.example]\n"
 TWO = "sites: [http://one.example, http://two.example]\n"
