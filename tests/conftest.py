@@ -12,6 +12,15 @@ from dolcevita.config import UserError
 from dolcevita.stack.packages import Programs
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a running stack stay in one worker."""
+    for item in items:
+        if "integration" in item.path.parts:
+            end = getattr(item, "callspec", None)
+            name = end.params.get("programs", "") if end else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+
+
 @pytest.fixture(scope="session", params=["oldest", "newest"])
 def programs(request: pytest.FixtureRequest) -> Programs:
     """Prometheus and Alertmanager: the oldest supported ones, then the newest packaged."""

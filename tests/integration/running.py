@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 import yaml
+
 from dolcevita.stack import native
 from dolcevita.stack.packages import Programs
 from dolcevita.stack.settings import Settings, read_settings
@@ -118,7 +119,7 @@ class Stack:
 
 
 def _quicken(path: Path) -> None:
-    """Let the tests' time pass quickly: the rules stay as they are, and are evaluated more often."""
+    """Let time pass quickly: the rules stay as they are, and are evaluated more often."""
     config = yaml.safe_load(path.read_text())
     config["global"]["evaluation_interval"] = "1s"
     for job in config["scrape_configs"]:

@@ -1,0 +1,171 @@
+"""Any component killed at any moment: nothing told twice, nothing lost, no false good news."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dolcevita.stack.packages import Programs
+from inbox import Inbox, inbox
+from running import Stack
+from scene import (
+    RECOVER_AFTER,
+    START_DELAY,
+    Scene,
+    clock,
+    next_minute,
+    play,
+    sleep_until,
+    stack_of,
+)
+from waiting import until
+from webserver import Host
+
+SETTLE = 45
+"""Seconds in which a second message would have come."""
+
+
+@contextmanager
+def stage(folder: Path, programs: Programs, *scenes: Scene) -> Iterator[tuple[Stack, Inbox]]:
+    """The stack and what its people get, with everything stopped at the end."""
+    with inbox() as received:
+        stack = stack_of(folder / "stack", programs, scenes, received)
+        try:
+            yield stack, received
+        finally:
+            stack.stop()
+            for scene in scenes:
+                scene.host.stop()
+
+
+def _page(scene: Scene, received: Inbox) -> None:
+    until(lambda: received.to(scene.provider, "SiteDown", "firing"), "the page", within=60)
+
+
+def _good_news(scene: Scene, received: Inbox, within: float = 60) -> None:
+    until(lambda: received.to(scene.name), "the message to the owner", within=within)
+    time.sleep(SETTLE)
+    owner = received.to(scene.name)
+    provider = received.to(scene.provider)
+    assert [m.of("alertname") for m in owner] == [["IncidentResolved"]], received.log()
+    assert [m.status for m in provider] == ["firing", "resolved"], received.log()
+
+
+def _nobody(scene: Scene) -> None:
+    """A scene that the test itself directs."""
+
+
+def test_04_a_dead_exporter_is_paged_and_gives_no_good_news_before_the_site_is_seen_up(
+    programs: Programs, tmp_path: Path
+) -> None:
+    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
+    with stage(tmp_path, programs, scene) as (stack, received):
+        scene.down()
+        _page(scene, received)
+        stack.kill("exporter")
+        scene.up()
+        until(
+            lambda: received.to("stack", "ExporterDown", "firing"),
+            "the page about the exporter",
+            within=60,
+        )
+        assert not received.to(scene.name)
+        assert not received.to(scene.provider, status="resolved")
+        stack.start("exporter")
+        back = time.time()
+        _good_news(scene, received)
+        assert received.to(scene.name)[0].at >= back + RECOVER_AFTER
+        assert received.to(scene.provider, status="resolved")[0].at >= back + RECOVER_AFTER
+
+
+def test_05_a_killed_prometheus_goes_on_with_the_same_incident(
+    programs: Programs, tmp_path: Path
+) -> None:
+    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
+    with stage(tmp_path, programs, scene) as (stack, received):
+        scene.down()
+        _page(scene, received)
+        stack.kill("prometheus")
+        stack.start("prometheus")
+        time.sleep(15)
+        assert not received.to(scene.name)
+        # The host comes back while nobody looks, and is seen up for too short a time.
+        stack.kill("prometheus")
+        scene.up()
+        stack.start("prometheus")
+        time.sleep(RECOVER_AFTER / 2)
+        stack.kill("prometheus")
+        assert not received.to(scene.name)
+        stack.start("prometheus")
+        _good_news(scene, received)
+        incidents = {since for message in received.all for since in message.of("since")} - {""}
+        assert len(incidents) == 1, received.log()
+
+
+def test_a_prometheus_that_stays_away_is_paged_and_nothing_is_told_as_resolved(
+    programs: Programs, tmp_path: Path
+) -> None:
+    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
+    with stage(tmp_path, programs, scene) as (stack, received):
+        scene.down()
+        _page(scene, received)
+        stack.kill("prometheus")
+        # Longer than the two minutes after which Alertmanager takes an alert for resolved.
+        time.sleep(150)
+        assert received.to("stack", "PrometheusSilent", "firing"), received.log()
+        stack.start("prometheus")
+        time.sleep(30)
+        assert [m.status for m in received.to(scene.provider)] == ["firing"], received.log()
+        assert not received.to(scene.name)
+        scene.up()
+        _good_news(scene, received, within=150)
+        assert len(received.to("stack", "PrometheusSilent", "firing")) == 1
+
+
+def test_06_alertmanager_killed_at_any_moment_tells_nothing_twice_and_loses_nothing(
+    programs: Programs, tmp_path: Path
+) -> None:
+    dice = random.Random()
+    begin = next_minute(time.time() + 110)
+    end = begin + 60
+
+    def at(*moments: float) -> Callable[[Scene], None]:
+        def act(scene: Scene) -> None:
+            for down, up in zip(moments[::2], moments[1::2], strict=True):
+                sleep_until(down)
+                scene.outage(up - down)
+
+        return act
+
+    quiet: dict[str, object] = {"hours": f"{clock(begin)}-{clock(end)}"}
+    scenes = [
+        Scene("before", Host(tmp_path / "a"), at(begin - 25, begin - 5), quiet=quiet),
+        Scene("into", Host(tmp_path / "b"), at(begin - 15, begin + 10), quiet=quiet),
+        Scene("within", Host(tmp_path / "c"), at(begin + 5, begin + 25), quiet=quiet),
+        Scene("across", Host(tmp_path / "d"), at(begin - 10, end + 20), quiet=quiet),
+        Scene("awake", Host(tmp_path / "e"), at(begin, begin + 20)),
+    ]
+    kills: list[float] = []
+
+    def killer() -> None:
+        moment = begin - 20
+        while moment < end + 20:
+            sleep_until(moment)
+            kills.append(time.time())
+            stack.kill("alertmanager")
+            stack.start("alertmanager")
+            moment = time.time() + dice.uniform(1, 50)
+
+    with stage(tmp_path, programs, *scenes) as (stack, received):
+        play(scenes, killer)
+        sleep_until(max([*kills, *(s.ended for s in scenes)]) + START_DELAY + SETTLE)
+        story = f"killed at {[round(k, 1) for k in kills]}\n{received.log()}"
+        assert len(kills) >= 2
+        for scene in scenes:
+            owner = received.to(scene.name)
+            assert [m.of("alertname") for m in owner] == [["IncidentResolved"]], story
+            if scene.quiet:
+                assert not begin <= owner[0].at < end, story
+            provider = [m.status for m in received.to(scene.provider)]
+            assert provider == ["firing", "resolved"], f"{scene.provider}: {provider}\n{story}"
