@@ -155,7 +155,7 @@ def alert(name: str, lasts: float = 120, age: float = 0, **labels: str) -> dict[
     }
 
 
-def project(folder: Path, receiver: Receiver, owner: str = "", provider: str = "") -> Path:
+def project(folder: Path, receiver: Receiver) -> Path:
     """A project folder: the repository's base file and templates, people who use `receiver`."""
     shutil.copytree(ROOT / "alertmanager", folder / "alertmanager")
     (folder / "prometheus/rules").mkdir(parents=True)
@@ -163,8 +163,8 @@ def project(folder: Path, receiver: Receiver, owner: str = "", provider: str = "
     (folder / "sites.yml").write_text("sites: [https://www.example.com]\n")
     (folder / "people.yml").write_text(
         "providers:\n"
-        f"  - {{name: infogerance, notify: [{{webhook: '{receiver.url('provider')}'}}{provider}]}}\n"
+        f"  - {{name: infogerance, notify: [{{webhook: '{receiver.url('provider')}'}}]}}\n"
         "owners:\n"
-        f"  - {{name: marie, notify: [{{webhook: '{receiver.url('owner')}'}}{owner}]}}\n"
+        f"  - {{name: marie, notify: [{{webhook: '{receiver.url('owner')}'}}]}}\n"
     )
     return folder

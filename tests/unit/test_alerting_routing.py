@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alertmanagers import Receiver, Running, alert, alertmanager, programs, project, receiving
 
+from alertmanagers import Receiver, Running, alert, alertmanager, programs, project, receiving
 from dolcevita.alerting.compile import compile, write
 from dolcevita.config import Config
 from dolcevita.config.people import PeopleReader
