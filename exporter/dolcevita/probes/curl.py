@@ -135,11 +135,15 @@ async def exchange(request: Request) -> Exchange:
     resolved = perf_counter() - begin
     transfer = _Transfer(request)
     transfer.prepare(str(url), f"{host}:{port}", addresses, resolved)
+    code = pycurl.E_OK
     try:
         await _multi().perform(transfer.curl)
     except pycurl.error as error:
-        return transfer.result(resolved, int(error.args[0]))
-    return transfer.result(resolved, pycurl.E_OK)
+        code = int(error.args[0])
+    result = transfer.result(resolved, code)
+    # Frees it now: the handle and its callbacks refer to each other.
+    transfer.curl.close()
+    return result
 
 
 def _ascii(url: str) -> URL:
