@@ -1,0 +1,109 @@
+"""Stand-ins for the official images, made of Debian's packages and laid out like them.
+
+They let the compose file run for real where no image registry can be reached: its services, its
+users, its volumes and its health checks are those of the official images.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from binaries import CACHE, debian_mirror, debian_package
+from dolcevita.config import UserError
+
+SUITE = "trixie"
+PYTHON = f"dolcevita-test/python:{SUITE}"
+PROMETHEUS = "dolcevita-test/prometheus:newest"
+ALERTMANAGER = "dolcevita-test/alertmanager:newest"
+
+IMAGES = {
+    "PYTHON_IMAGE": PYTHON,
+    "PROMETHEUS_IMAGE": PROMETHEUS,
+    "ALERTMANAGER_IMAGE": ALERTMANAGER,
+}
+
+# As in the official images: programs in /bin, run by nobody, data in a folder that nobody owns.
+DOCKERFILE = """
+FROM {base}
+COPY . /opt/{name}
+RUN ln -s /opt/{name}/bin/* /bin/ && mkdir /{name} && chown 65534:65534 /{name}
+USER 65534
+WORKDIR /{name}
+ENTRYPOINT ["/bin/{name}"]
+"""
+
+
+def compose_plugin(config: Path) -> None:
+    """Put Compose v2 where a docker command with DOCKER_CONFIG=`config` finds it."""
+    plugin = debian_package("sid", "docker-compose") / "usr/libexec/docker/cli-plugins"
+    shutil.copytree(plugin, config / "cli-plugins", dirs_exist_ok=True)
+
+
+def build(environment: Mapping[str, str]) -> None:
+    """Make the images that the engine does not have yet. Raises UserError."""
+    if os.geteuid():
+        raise UserError("only root can make the stand-in images (debootstrap)")
+    if not shutil.which("debootstrap"):
+        raise UserError("there is no debootstrap to make the stand-in images with")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build_python(environment)
+        programs = debian_package("sid", "prometheus", "prometheus-alertmanager")
+        for name, tag in (("prometheus", PROMETHEUS), ("alertmanager", ALERTMANAGER)):
+            dockerfile = DOCKERFILE.format(base=PYTHON, name=name)
+            _docker(environment, "build", "--tag", tag, "--file", "-", programs, text=dockerfile)
+
+
+def _build_python(environment: Mapping[str, str]) -> None:
+    """Debian with Python, and what this machine needs to reach a package index."""
+    archive = CACHE / f"{SUITE}-python.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            root = Path(scratch) / "root"
+            packages = "--include=python3,python3-venv,python3-pip,ca-certificates"
+            _run("debootstrap", "--variant=minbase", packages, SUITE, root, debian_mirror())
+            partial = Path(scratch) / "partial.tar"
+            _run("tar", "--create", "--file", partial, "--directory", root, ".")
+            partial.rename(archive)
+    if _docker(environment, "images", "--quiet", PYTHON).strip():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        overlay = Path(scratch)
+        shutil.copy("/etc/ssl/certs/ca-certificates.crt", overlay)
+        configuration = Path("/etc/pip.conf")
+        (overlay / "pip.conf").write_text(
+            configuration.read_text() if configuration.exists() else ""
+        )
+        _docker(environment, "import", archive, f"{PYTHON}-plain")
+        dockerfile = (
+            f"FROM {PYTHON}-plain\n"
+            "RUN rm -f /usr/lib/python3*/EXTERNALLY-MANAGED\n"
+            "COPY ca-certificates.crt /etc/ssl/certs/\n"
+            "COPY pip.conf /etc/\n"
+        )
+        _docker(environment, "build", "--tag", PYTHON, "--file", "-", overlay, text=dockerfile)
+
+
+def _docker(environment: Mapping[str, str], *words: str | Path, text: str = "") -> str:
+    result = subprocess.run(
+        ["docker", *words],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if result.returncode:
+        raise UserError(f"docker {words[0]}: {result.stderr.strip()[-500:]}")
+    return result.stdout
+
+
+def _run(*command: str | Path) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{command[0]}: {(result.stderr or result.stdout).strip()[-500:]}")
