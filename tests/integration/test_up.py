@@ -265,6 +265,15 @@ def test_an_alertmanager_base_that_amtool_refuses_is_one_sentence(up: Up) -> Non
     assert "nonsense" in last
 
 
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(up: Up) -> None:
+    (up.folder / "file").touch()
+    up.environment["DOLCEVITA_DATA"] = "file/data"
+    assert up.refused() == [
+        f"{up.folder}/file/data: cannot be written (not a directory): give the folder to the "
+        "user who runs this, or name another in DOLCEVITA_DATA"
+    ]
+
+
 def test_a_component_that_cannot_start_leaves_nothing_running(up: Up) -> None:
     """Alertmanager's data folder is a file, which no check before the start looks at."""
     (up.folder / ".stack").mkdir()

@@ -85,14 +85,13 @@ def run(
 ) -> None:
     """Check what a start needs, then `docker compose up` until a signal asks to stop.
 
-    Raises UserError when the configuration is at fault, or when the containers end by themselves.
+    Raises UserError when something is in the way, or when the containers end by themselves.
     """
     problems = [*_unreadable(settings, int(stack.environment["DOLCEVITA_GROUP"]))]
     if not _is_running(stack):
         problems += checks.taken_ports(settings, stack.services)
     if problems:
         raise UserError("\n".join(problems))
-    checks.compiled_alertmanager(settings)
     asyncio.run(_up(stack, settings, say, on_ready))
 
 

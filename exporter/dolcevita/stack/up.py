@@ -5,7 +5,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dolcevita.config import UserError
 from dolcevita.stack import checks, docker, native
 from dolcevita.stack.journal import Journal
 from dolcevita.stack.settings import Settings, read_settings
-from dolcevita.stack.supervisor import supervise
+from dolcevita.stack.supervisor import Component, supervise
 
 TITLES: Mapping[str, str] = {
     "exporter": "Status page",
@@ -31,7 +31,7 @@ def run(folder: Path = Path(), environ: Mapping[str, str] = os.environ) -> None:
     settings = read_settings(folder, environ)
     if problems := [*checks.missing_files(settings)]:
         raise UserError("\n".join(problems))
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config, compiled = checks.configuration(settings)
     with _alone(settings.data):
         obstacle = "DOLCEVITA_RUNTIME asks for that"
         if settings.runtime != "native":
@@ -43,11 +43,10 @@ def run(folder: Path = Path(), environ: Mapping[str, str] = os.environ) -> None:
                 raise UserError(f"DOLCEVITA_RUNTIME is docker, but {stack}")
             obstacle = stack
         _say(f"running native, without Docker: {obstacle}")
-        _run_native(settings)
+        _run_native(settings, native.prepare(settings, config, compiled, _say))
 
 
-def _run_native(settings: Settings) -> None:
-    components = native.prepare(settings, _say)
+def _run_native(settings: Settings, components: Sequence[Component]) -> None:
     names = [component.name for component in components]
     with Journal(settings.data / "logs", names, sys.stdout) as journal:
         asyncio.run(
@@ -81,8 +80,19 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """Only one stack at a time on a data folder. Raises UserError when another has it."""
-    with (data / "lock").open("a+") as lock:
+    """The data folder, made where needed, for one stack at a time.
+
+    Raises UserError when it cannot be written to, or when another stack has it.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data / "lock").open("a+")
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be written ({(error.strerror or '').lower()}): give the "
+            "folder to the user who runs this, or name another in DOLCEVITA_DATA"
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
