@@ -19,9 +19,9 @@ help:
 up: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita up
 
-# ARGS goes to pytest: make test ARGS="-k calendar"
+# ARGS goes to pytest: make test ARGS="-k calendar". More workers than cores: most tests wait.
 test: $(VENV)/.test
-	$(VENV)/bin/pytest -n auto --dist loadgroup $(ARGS)
+	$(VENV)/bin/pytest -n 12 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.test
 	$(VENV)/bin/dolcevita check

@@ -11,14 +11,17 @@ from binaries import version_ends
 from dolcevita.config import UserError
 from dolcevita.stack.packages import Programs
 
+SHARED = {"evening", "outages"}
+"""Fixtures that take minutes: the tests on one of them stay in one worker."""
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a running stack stay in one worker."""
+    """Tell xdist which tests share a fixture, before it reads the groups."""
     for item in items:
-        if "integration" in item.path.parts:
-            end = getattr(item, "callspec", None)
-            name = end.params.get("programs", "") if end else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+        for name in SHARED.intersection(getattr(item, "fixturenames", ())):
+            end = item.callspec.params["programs"]  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.xdist_group(f"{name}-{end}"))
 
 
 @pytest.fixture(scope="session", params=["oldest", "newest"])
