@@ -1,6 +1,7 @@
 """A real Alertmanager on a compiled configuration, and a receiver that records what arrives."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -125,6 +126,14 @@ class Running:
 
     def reload(self) -> None:
         requests.post(f"{self.url}/-/reload", timeout=20).raise_for_status()
+
+    def last_reload(self) -> float:
+        """Unix time of the last reload that worked."""
+        metrics = requests.get(f"{self.url}/metrics", timeout=5).text
+        name = "alertmanager_config_last_reload_success_timestamp_seconds"
+        found = re.search(rf"^{name} (\S+)", metrics, re.MULTILINE)
+        assert found
+        return float(found[1])
 
     def firing(self, name: str) -> list[dict[str, Any]]:
         query = {"filter": f'alertname="{name}"'}
