@@ -98,7 +98,7 @@ class Running:
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--cluster.listen-address=",
             "--data.retention=1200h",
-            "--data.maintenance-interval=1s",
+            "--data.maintenance-interval=250ms",
         ]
         self._log = data.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None

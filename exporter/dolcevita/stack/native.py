@@ -30,8 +30,8 @@ PROMETHEUS_FLAGS = (
 # The interval between snapshots: what a SIGKILL may lose of the notification log, and so what
 # might be told twice.
 ALERTMANAGER_FLAGS = (
-    "--data.retention=240h",
-    "--data.maintenance-interval=1s",
+    "--data.retention=1080h",
+    "--data.maintenance-interval=250ms",
     "--cluster.listen-address=",
 )
 # Waits for Prometheus to send every alert again, so that a group is whole when it is told.
