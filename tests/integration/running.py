@@ -13,7 +13,7 @@ from typing import Any
 import requests
 import yaml
 
-from dolcevita.stack import native
+from dolcevita.stack import checks, native
 from dolcevita.stack.packages import Programs
 from dolcevita.stack.settings import Settings, read_settings
 from dolcevita.stack.supervisor import Component
@@ -53,10 +53,10 @@ class Stack:
 
     def _components(self, programs: Programs) -> dict[str, Component]:
         before = os.environ["PATH"]
-        search = os.pathsep.join({str(path.parent) for path in (programs.prometheus,)})
-        os.environ["PATH"] = f"{search}{os.pathsep}{before}"
+        os.environ["PATH"] = f"{programs.prometheus.parent}{os.pathsep}{before}"
         try:
-            found = native.prepare(self.settings, lambda line: None)
+            config, compiled = checks.compiled_alertmanager(self.settings)
+            found = native.prepare(self.settings, config, compiled, lambda line: None)
         finally:
             os.environ["PATH"] = before
         return {component.name: component for component in found if component.name != "grafana"}
