@@ -119,10 +119,13 @@ def test_lost_uplink_silences_what_is_said_about_sites_but_not_what_is_over(scen
 def test_removed_site_is_not_told_as_fixed(scene: Scene) -> None:
     scene.running.post(alert("SiteDown", site="shop", **DOWN))
     until(lambda: scene.receiver.told("provider"), "a page")
-    scene.running.post(alert("SiteRemoved", site="shop"))
+    scene.running.post(alert("SiteRemoved", site="shop", since=DOWN["since"]))
     scene.running.post(alert("SiteDown", lasts=-1, age=60, site="shop", **DOWN))
     time.sleep(FLUSHES)
     assert scene.receiver.told("provider") == [("firing", "SiteDown", ["shop"])]
+    # The site is taken in again: its next incident is told.
+    scene.running.post(alert("SiteDown", site="shop", **{**DOWN, "since": "9"}))
+    until(lambda: len(scene.receiver.told("provider")) == 2, "the next page")
 
 
 def test_site_that_is_down_is_not_also_slow(scene: Scene) -> None:
