@@ -44,7 +44,7 @@ def taken_ports(settings: Settings, components: Collection[str]) -> Iterator[str
                 )
 
 
-def configuration(settings: Settings) -> tuple[Config, str]:
+def compiled_alertmanager(settings: Settings) -> tuple[Config, str]:
     """sites.yml and people.yml as loaded, and the Alertmanager file for a native stack.
 
     Raises ConfigError with every problem found.

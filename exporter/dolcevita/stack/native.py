@@ -15,7 +15,7 @@ import aiohttp
 import yaml
 
 from dolcevita.alerting import compile as alertmanager
-from dolcevita.config import UserError
+from dolcevita.config import Config, UserError
 from dolcevita.stack import checks
 from dolcevita.stack.journal import Journal
 from dolcevita.stack.packages import Programs, find_programs
@@ -49,21 +49,23 @@ COMPOSE_PORTS: Mapping[str, int] = {
 }
 
 
-def prepare(settings: Settings, say: Callable[[str], None]) -> list[Component]:
+def prepare(
+    settings: Settings, config: Config, compiled_text: str, say: Callable[[str], None]
+) -> list[Component]:
     """Check everything that a start needs, write the generated files, and list what to start.
 
+    `config` is what people.yml and sites.yml say, `compiled_text` the Alertmanager file of it.
     Raises UserError with one line for each problem; nothing runs then.
     """
     grafana = shutil.which("grafana") or shutil.which("grafana-server")
     components = [name for name in settings.ports if name != "grafana" or grafana]
     if problems := [*checks.taken_ports(settings, components)]:
         raise UserError("\n".join(problems))
-    config, text = checks.configuration(settings)
     programs = find_programs(settings.data, say)
-    alertmanager.check(text, programs.amtool, config, settings.alertmanager_base)
+    alertmanager.check(compiled_text, programs.amtool, config, settings.alertmanager_base)
     _promtool_check(settings, programs)
     compiled = settings.data / "alertmanager.yml"
-    alertmanager.write(compiled, text)
+    alertmanager.write(compiled, compiled_text)
     write_prometheus_config(settings)
     started = [
         _exporter(settings),

@@ -31,8 +31,7 @@ def run(folder: Path = Path(), environ: Mapping[str, str] = os.environ) -> None:
     settings = read_settings(folder, environ)
     if problems := [*checks.missing_files(settings)]:
         raise UserError("\n".join(problems))
-    # Before anything that takes time, such as pulling images.
-    checks.configuration(settings)
+    config, compiled = checks.compiled_alertmanager(settings)
     with _alone(settings.data):
         obstacle = "DOLCEVITA_RUNTIME asks for that"
         if settings.runtime != "native":
@@ -44,7 +43,7 @@ def run(folder: Path = Path(), environ: Mapping[str, str] = os.environ) -> None:
                 raise UserError(f"DOLCEVITA_RUNTIME is docker, but {stack}")
             obstacle = stack
         _say(f"running native, without Docker: {obstacle}")
-        _run_native(settings, native.prepare(settings, _say))
+        _run_native(settings, native.prepare(settings, config, compiled, _say))
 
 
 def _run_native(settings: Settings, components: Sequence[Component]) -> None:
