@@ -2,15 +2,17 @@
 
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from dolcevita.config.problems import Problem, did_you_mean, found
+from dolcevita.config.problems import Problem, did_you_mean, found, kind, short
 from dolcevita.config.source import Source, Where
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+LONGEST_DURATION = 1000 * UNITS["w"]
 
 
 class Strict(BaseModel):
@@ -31,11 +33,14 @@ def parse_duration(value: Any) -> float:
             raise ValueError(expected)
         seconds = sum(float(amount) * UNITS[unit] for amount, unit in parts)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        # A number of hundreds of digits is no float.
+        seconds = float(min(value, 2 * LONGEST_DURATION))
     else:
         raise ValueError(expected)
-    if not 0 < seconds < 1e9:
+    if seconds <= 0:
         raise ValueError("expected a duration above zero")
+    if seconds > LONGEST_DURATION:
+        raise ValueError("expected a duration below twenty years")
     return seconds
 
 
@@ -51,22 +56,28 @@ def format_duration(seconds: float) -> str:
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 
+_LIST = "a list: [a, b], or lines that begin with '- '"
+_MAPPING = "a mapping of keys to values"
 _EXPECTED = {
-    "string_type": "a text; put it in quotes",
+    "string_type": "a text",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
+    "int_parsing_size": "a smaller number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "list_type": "a list: [a, b], or lines that begin with '- '",
-    "tuple_type": "a list: [a, b], or lines that begin with '- '",
-    "frozen_set_type": "a list: [a, b], or lines that begin with '- '",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
+    "path_type": "the path of a file",
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+    "string_too_short": "a text",
+    "string_too_long": "at most {max_length} characters",
 }
+_HOLDERS = (_LIST, _MAPPING)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -111,24 +122,30 @@ def _in_data(data: Any, loc: tuple[int | str, ...]) -> Where:
 def _sentence(model: type[BaseModel], item: Mapping[str, Any], also_known: tuple[str, ...]) -> str:
     loc = item["loc"]
     key = ".".join(str(step) for step in loc if not isinstance(step, int))
-    kind = item["type"]
-    if kind == "extra_forbidden":
+    fault = item["type"]
+    if fault == "extra_forbidden":
         known = list(_known_keys(model, loc[:-1]))
         if len(loc) == 1:
             known += also_known
-        return f"unknown key '{loc[-1]}': {did_you_mean(str(loc[-1]), known)}"
-    if kind == "missing":
+        return f"unknown key {short(str(loc[-1]))}: {did_you_mean(str(loc[-1]), known)}"
+    if fault == "missing":
         return f"'{key}' is missing: add it"
-    if kind in _EXPECTED:
-        prefix = f"{key}: " if key else ""
-        return f"{prefix}found {found(item['input'])}, expected {_EXPECTED[kind]}"
-    if kind == "literal_error":
-        return f"{key}: found {found(item['input'])}, expected {item['ctx']['expected']}"
     prefix = f"{key}: " if key else ""
-    words = str(item["ctx"]["error"]) if kind == "value_error" else item["msg"].lower()
+    value = item["input"]
+    if fault in _EXPECTED:
+        expected = _EXPECTED[fault]
+        # A text where a list or a mapping belongs may hold a secret meant for an entry of it.
+        seen = kind(value) if expected in _HOLDERS else found(value)
+        quotes = "; put it in quotes" if fault == "string_type" and _is_plain(value) else ""
+        return f"{prefix}found {seen}, expected {expected.format(**item.get('ctx', {}))}{quotes}"
+    words = str(item["ctx"]["error"]) if fault == "value_error" else item["msg"].lower()
     if words.startswith("found "):
         return prefix + words
-    return f"{prefix}found {found(item['input'])}, {words}"
+    return f"{prefix}found {found(value)}, {words}"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, ...]:
@@ -157,11 +174,6 @@ def _model_within(annotation: Any) -> Any:
     return None
 
 
-def one_or_many(item: Callable[[Any], Any] | None = None) -> BeforeValidator:
+def one_or_many() -> BeforeValidator:
     """Accept `x` where a list is expected: `contains: "a"` for `contains: ["a"]`."""
-
-    def wrap(value: Any) -> Any:
-        values = value if isinstance(value, list) else [value]
-        return [item(v) for v in values] if item else values
-
-    return BeforeValidator(wrap)
+    return BeforeValidator(lambda value: value if isinstance(value, list) else [value])

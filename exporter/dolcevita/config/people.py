@@ -1,23 +1,34 @@
 """people.yml: WHO is told, and WHEN they want peace."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import holidays
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from dolcevita.config.model import Duration, Strict, one_or_many, validate
-from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found, nearest
+from dolcevita.config.problems import (
+    ConfigError,
+    Problem,
+    did_you_mean,
+    found,
+    kind,
+    nearest,
+    short,
+)
 from dolcevita.config.source import Source, Where, read
 
 Hears = Literal["resolved", "down", "overdue", "warnings", "report"]
 SHORT_FORMS = ("email", "webhook", "apprise")
+FIRST_YEAR, LAST_YEAR = 2000, 2999
+"""An absence outside is a slip of the keyboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,82 +86,112 @@ class Owner(Person):
     overdue_wakes: bool
 
 
-def _timezone(value: str) -> str:
-    zones = available_timezones()
+def _timezone(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a time zone such as Europe/Paris")
+    zones = _zones()
     if value not in zones:
-        match = nearest(value, zones)
+        cities = {zone.rpartition("/")[2]: zone for zone in sorted(zones, reverse=True)}
+        city = nearest(value.replace(" ", "_").rpartition("/")[2], cities)
+        match = nearest(value, zones) or cities.get(city)
         hint = f"did you mean '{match}'?" if match else "expected a name such as Europe/Paris"
-        raise ValueError(f"found '{value}', which is no time zone: {hint}")
-    ZoneInfo(value)
+        raise ValueError(f"found {found(value)}, which is no time zone: {hint}")
     return value
 
 
-def _hours(value: str) -> str:
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _hours(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a range such as 19:00-09:00")
     parse_hours(value)
     return value
 
 
 def parse_hours(value: str) -> tuple[time, time]:
     """('19:00-09:00') to (from, to). Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", value)
+    match = re.fullmatch(r"(\d{1,2}):(\d{2})\s*[-\u2013\u2014]\s*(\d{1,2}):(\d{2})", value)
     if not match:
-        raise ValueError(f"found '{value}', expected a range such as 19:00-09:00")
+        raise ValueError(f"found {found(value)}, expected a range such as 19:00-09:00")
     hour, minute, to_hour, to_minute = (int(group) for group in match.groups())
     if (to_hour, to_minute) == (24, 0):
         to_hour = 0
     if max(hour, to_hour) > 23 or max(minute, to_minute) > 59:
-        raise ValueError(f"found '{value}', expected times from 00:00 to 24:00")
+        raise ValueError(f"found {found(value)}, expected times from 00:00 to 23:59")
     if (hour, minute) == (to_hour, to_minute):
         raise ValueError(
-            f"found '{value}', which begins and ends at the same time, "
+            f"found {found(value)}, which begins and ends at the same time, "
             "expected a range such as 19:00-09:00"
         )
     return time(hour, minute), time(to_hour, to_minute)
 
 
-def _country(value: str) -> str:
+def _country(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a country code such as FR")
     country, _, subdivision = value.partition("-")
     supported = holidays.list_supported_countries()
     if country not in supported:
-        match = nearest(country.upper(), supported)
+        match = nearest(country, supported) or _code_of(value)
         hint = f"did you mean '{match}'?" if match else "expected a country code such as FR"
-        raise ValueError(f"found '{value}', which is no known country: {hint}")
+        raise ValueError(f"found {found(value)}, which is no known country: {hint}")
     if subdivision and subdivision not in supported[country]:
+        known = supported[country]
+        hint = f": {did_you_mean(subdivision, known)}" if known else f"; write {country} alone"
         raise ValueError(
-            f"found '{value}', but {country} has no subdivision '{subdivision}': "
-            + did_you_mean(subdivision, supported[country])
+            f"found {found(value)}, but {country} has no subdivision '{subdivision}'{hint}"
         )
     return value
+
+
+def _code_of(country: str) -> str:
+    """The code of a country that is written out in English, or ''."""
+    codes = {name: entity[1] for name, entity in holidays.registry.COUNTRIES.items()}
+    name = nearest(country.replace(" ", "_"), codes)
+    return codes[name] if name else ""
 
 
 def parse_away(value: str) -> tuple[date, date]:
     """('2027-07-10..2027-07-25') or one day to (first, last), as written. Raises ValueError."""
     first, dots, last = value.partition("..")
+    return _day(first, value), _day(last if dots else first, value)
+
+
+def _day(text: str, value: str) -> date:
+    match = re.fullmatch(r"\s*(\d{4})-(\d{2})-(\d{2})\s*", text)
+    if not match:
+        raise ValueError(f"found {found(value)}, expected days such as 2027-07-10..2027-07-25")
+    year, month, day = (int(group) for group in match.groups())
     try:
-        return (
-            date.fromisoformat(first.strip()),
-            date.fromisoformat((last if dots else first).strip()),
-        )
+        found_day = date(year, month, day)
     except ValueError:
-        raise ValueError(f"found '{value}', expected days such as 2027-07-10..2027-07-25") from None
+        raise ValueError(f"found {found(value)}, but there is no day {text.strip()}") from None
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise ValueError(f"found {found(value)}, expected years from {FIRST_YEAR} to {LAST_YEAR}")
+    return found_day
 
 
-def _away(value: str) -> str:
+def _away(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected days such as 2027-07-10..2027-07-25")
     parse_away(value)
     return value
 
 
 class _Quiet(Strict):
-    hours: Annotated[str, AfterValidator(_hours)] | None = None
+    hours: Annotated[str, BeforeValidator(_hours)] | None = None
     weekends: bool = False
-    public_holidays: Annotated[str, AfterValidator(_country)] | None = None
-    away: Annotated[list[Annotated[str, AfterValidator(_away)]], one_or_many()] = []
+    public_holidays: Annotated[str, BeforeValidator(_country)] | None = None
+    away: Annotated[list[Annotated[str, BeforeValidator(_away)]], one_or_many()] = []
 
 
 class _Person(Strict):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     language: Literal["en", "fr"] = "en"
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    timezone: Annotated[str, BeforeValidator(_timezone)] = "UTC"
     notify: list[Any] = []
 
 
@@ -179,7 +220,7 @@ class PeopleReader:
         """Owners and providers in file order. Raises ConfigError with every problem."""
         source = read(self.path)
         if not isinstance(source.data, dict):
-            message = f"found {found(source.data)}, expected 'providers:' and 'owners:'"
+            message = f"found {kind(source.data)}, expected 'providers:' and 'owners:'"
             raise ConfigError([source.problem((), message)])
         file = validate(_File, source.data, source, (), self.problems)
         if file is None:
@@ -200,7 +241,7 @@ class PeopleReader:
         self, source: Source, role: str, entries: list[Any], model: type[_Person]
     ) -> list[tuple[Where, Any]]:
         if not entries:
-            message = f"the list is empty: add at least one {role.removesuffix('s')}"
+            message = f"{role}: the list is empty: add at least one {role.removesuffix('s')}"
             self.problems.append(source.problem((role,), message))
         people: list[tuple[Where, Any]] = []
         first: dict[str, int] = {}
@@ -211,8 +252,8 @@ class PeopleReader:
                 continue
             if person.name in first:
                 message = (
-                    f"found the name '{person.name}' twice (first in line {first[person.name]}); "
-                    "give one of them another name"
+                    f"found the name {short(person.name)} twice "
+                    f"(first in line {first[person.name]}); give one of them another name"
                 )
                 self.problems.append(source.problem((*where, "name"), message))
             first.setdefault(person.name, source.line((*where, "name")))
@@ -234,30 +275,30 @@ class PeopleReader:
             "expected one of email, webhook, apprise (each also as ..._file), "
             "or a receiver block of Alertmanager such as pagerduty_configs"
         )
-        if not isinstance(entry, dict) or len(entry) != 1:
-            what = ", ".join(entry) if isinstance(entry, dict) else found(entry)
-            refuse(f"found {what}, {expected}")
+        if isinstance(entry, dict) and len(entry) > 1:
+            keys = " and ".join(short(key) for key in entry)
+            refuse(f"found {keys} in one entry; give each an entry of its own")
+            return
+        if not isinstance(entry, dict) or not entry:
+            refuse(f"found {kind(entry)}, {expected}")
             return
         key, value = next(iter(entry.items()))
         if key.endswith("_configs"):
             blocks = value if isinstance(value, list) else [value]
             if not blocks or not all(isinstance(block, dict) for block in blocks):
-                refuse(f"{key}: found {found(value)}, expected a mapping or a list of them")
+                refuse(f"{key}: found {kind(value)}, expected a mapping or a list of mappings")
             return
-        short = key.removesuffix("_file")
-        if short not in SHORT_FORMS:
-            match = nearest(short, SHORT_FORMS)
+        form = key.removesuffix("_file")
+        if form not in SHORT_FORMS:
+            match = nearest(form, SHORT_FORMS)
             hint = f"did you mean '{match}'?" if match else expected
-            refuse(f"unknown channel '{key}': {hint}")
+            refuse(f"unknown channel {short(key)}: {hint}")
         elif not isinstance(value, str) or not value.strip():
-            refuse(f"{key}: found {found(value)}, expected a text")
-        elif key == "email" and not re.fullmatch(r"[^@\s]+@[^@\s]+", value):
-            refuse(f"email: found {found(value)}, expected an address such as marie@example.com")
-        elif key == "webhook" and not _is_http(value):
-            # The text itself may be a secret, so it is not shown.
-            refuse("webhook: expected a URL that begins with http:// or https://")
-        elif key == "apprise" and "://" not in value:
-            refuse("apprise: expected an Apprise URL such as ntfys://ntfy.example.com/topic")
+            refuse(f"{key}: found {kind(value)}, expected {_EXPECTED_VALUE[key]}")
+        elif not _CHECKS[key](value):
+            # Only an address is no secret.
+            what = f"found {found(value)}, " if key == "email" else ""
+            refuse(f"{key}: {what}expected {_EXPECTED_VALUE[key]}")
 
     def _notify(self, source: Source, where: Where) -> tuple[Channel, ...]:
         entries = _at(source.data, where).get("notify") or []
@@ -311,9 +352,35 @@ class PeopleReader:
 def _is_http(value: str) -> bool:
     try:
         url = urlsplit(value)
-        return url.scheme in ("http", "https") and bool(url.hostname)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
+
+
+def _is_email(value: str) -> bool:
+    return re.fullmatch(r"[^@\s,;<>:]+@[^@\s,;<>:]+", value) is not None
+
+
+def _is_path(value: str) -> bool:
+    return "://" not in value and value.isprintable()
+
+
+_CHECKS: Mapping[str, Callable[[str], bool]] = {
+    "email": _is_email,
+    "webhook": _is_http,
+    "apprise": lambda value: "://" in value,
+    **{f"{form}_file": _is_path for form in SHORT_FORMS},
+}
+_EXPECTED_VALUE: Mapping[str, str] = {
+    "email": "one address such as marie@example.com",
+    "webhook": "a URL that begins with http:// or https://",
+    "apprise": "an Apprise URL such as ntfys://ntfy.example.com/topic",
+    **{
+        f"{form}_file": f"the path of a file with the {form} in it; "
+        f"write '{form}:' for what is no path"
+        for form in SHORT_FORMS
+    },
+}
 
 
 def _at(data: Any, where: Where) -> Mapping[str, Any]:

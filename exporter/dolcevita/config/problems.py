@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+LONGEST_SHOWN = 60
+"""Characters of a value that a message shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -16,7 +19,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.message}"
+        return f"{place}: {printable(self.message)}"
 
 
 class UserError(Exception):
@@ -32,9 +35,21 @@ class ConfigError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word`, or ''."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else ""
+    """The known word most like `word` in any case, or ''."""
+    by_lower = {name.lower(): name for name in known}
+    # Comparing takes time that grows with the square of the length.
+    matches = get_close_matches(word.lower()[:LONGEST_SHOWN], by_lower, n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else ""
+
+
+def printable(text: str) -> str:
+    """On one line, with what a terminal or an eye would not show as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def short(text: str) -> str:
+    """A text as a message quotes it: its beginning, where it is long."""
+    return f"'{text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + '...'}'"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -56,11 +71,21 @@ def found(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case dict():
-            return "a mapping"
+            return "a mapping" if value else "an empty mapping"
         case list() | tuple():
-            return "a list"
+            return "a list" if value else "an empty list"
         case str():
-            text = value if len(value) <= 60 else value[:57] + "..."
-            return f"'{text}'"
+            return short(value) if value else "an empty text"
         case _:
             return str(value)
+
+
+def kind(value: Any) -> str:
+    """How a value is named where the value itself is beside the point, or may be a secret."""
+    match value:
+        case str():
+            return "a text" if value else "an empty text"
+        case int() | float() if not isinstance(value, bool):
+            return "a number"
+        case _:
+            return found(value)

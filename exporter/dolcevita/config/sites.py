@@ -1,5 +1,6 @@
 """sites.yml: WHAT is watched."""
 
+import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -7,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from dolcevita.config.model import Duration, Strict, format_duration, validate
-from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found
+from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found, kind, short
 from dolcevita.config.source import Source, Where, read
 
 EVERY = 15.0
@@ -28,6 +29,10 @@ RESERVED_LABELS = frozenset(
     "site owner provider host instance job severity alertname alertstate since until digest "
     "reason phase version le quantile exported_job exported_instance __name__".split()
 )
+
+
+HOSTLESS = frozenset(["unix", "heartbeat"])
+"""Schemes whose URLs may name no host."""
 
 
 class KindModels(Protocol):
@@ -65,6 +70,72 @@ class Site:
     source: str = ""
 
 
+def parse_url(text: str, schemes: Collection[str]) -> SplitResult:
+    """A URL that a prober of one of `schemes` can take.
+
+    Raises ValueError with what was found and what to do; it shows no password of the URL.
+    """
+    shown = short(re.sub(r"^([^/]*://)?.*@", r"\1...@", text, flags=re.DOTALL))
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError(f"found {shown}, which has a space in it: take it out, or write %20")
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        rest = re.sub(r"^(https?)?[:/\\]*", "", shown.strip("'"))
+        if "://" in rest or not rest:
+            rest = "www.example.com"
+        raise ValueError(f"found {shown}, which has no scheme: write for example https://{rest}")
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        raise ValueError(
+            f"found {shown}, whose host cannot be read: check its spelling; "
+            "an IPv6 address goes in brackets, as in https://[2001:db8::1]/"
+        ) from None
+    if url.scheme not in schemes:
+        hint = did_you_mean(url.scheme, schemes)
+        raise ValueError(f"found {shown}, whose scheme '{url.scheme}' is not known: {hint}")
+    if url.username is not None or url.password is not None:
+        raise ValueError(
+            "holds a user name or password, which every label would show: "
+            "take it out, up to and with the @"
+        )
+    if url.scheme in HOSTLESS:
+        return url
+    if not url.hostname:
+        hint = f"write for example {url.scheme}://www.example.com"
+        raise ValueError(f"found {shown}, which has no host: {hint}")
+    if "[" not in url.netloc and url.netloc.count(":") > 1:
+        raise ValueError(
+            f"found {shown}: an IPv6 address goes in brackets, as in {url.scheme}://[2001:db8::1]/"
+        )
+    if "[" not in url.netloc and not _is_host(url.hostname):
+        message = f"whose host {short(url.hostname)} is no host name: check its spelling"
+        raise ValueError(f"found {shown}, {message}")
+    try:
+        fits = url.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"found {shown}, whose port is not a number from 1 to 65535")
+    return url
+
+
+def _is_host(host: str) -> bool:
+    """Whether it may be a host name or an IPv4 address (RFC 1123; letters of any script)."""
+    labels = host.removesuffix(".").split(".")
+    if labels[-1].isdigit():
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            return False
+    return len(host) < 254 and all(re.fullmatch(r"[\w-]{1,63}", label) for label in labels)
+
+
+def _label(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("expected a text")
+    return value
+
+
 class _Timing(Strict):
     every: Duration | None = None
     timeout: Duration | None = None
@@ -76,7 +147,7 @@ class _Defaults(_Timing):
     owner: str | None = None
     provider: str | None = None
     host: str | None = None
-    labels: dict[str, str | int | float | bool] = {}
+    labels: dict[str, Annotated[Any, AfterValidator(_label)]] = {}
 
 
 class _Entry(_Defaults):
@@ -107,39 +178,50 @@ class SitesReader:
         self.people = {"owner": owners, "provider": providers}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.lines: dict[str, int] = {}
 
     def read(self) -> tuple[Site, ...]:
         """The sites in file order. Raises ConfigError with every problem of the file."""
         source = read(self.path)
         if not isinstance(source.data, dict):
-            message = f"found {found(source.data)}, expected 'sites:' and a list below it"
+            message = f"found {kind(source.data)}, expected 'sites:' and a list below it"
             raise ConfigError([source.problem((), message)])
         file = validate(_File, source.data, source, (), self.problems)
         if file is None:
             raise ConfigError(self.problems)
-        defaults = self._defaults(source, file.defaults)
         if not file.sites:
-            self.problems.append(source.problem(("sites",), "the list is empty: add a URL to it"))
+            message = "sites: the list is empty: add a URL to it"
+            self.problems.append(source.problem(("sites",), message))
+        defaults = self._defaults(source, file.defaults)
         sites = [
             site
             for i, entry in enumerate(file.sites)
             if (site := self._site(source, ("sites", i), entry, defaults))
         ]
-        self._refuse_duplicates(sites)
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=lambda p: p.line))
+            raise ConfigError(sorted(dict.fromkeys(self.problems), key=lambda p: p.line))
         return tuple(sites)
 
     def _defaults(self, source: Source, data: Any) -> dict[str, Any]:
         if data is None:
             return {}
-        known = validate(_Defaults, data, source, ("defaults",), self.problems)
-        if known is None:
-            return {}
-        self._check_labels(source, ("defaults", "labels"), known.labels)
+        where: Where = ("defaults",)
+        valid: dict[str, Any] = data if isinstance(data, dict) else {}
+        if validate(_Defaults, data, source, where, self.problems) is None:
+            # What is right of them still counts, or each site would be blamed as well.
+            valid = {
+                key: value
+                for key, value in valid.items()
+                if validate(_Defaults, {key: value}, source, where, [])
+            }
+        known = _Defaults.model_validate(valid)
+        self._check_labels(source, (*where, "labels"), known.labels)
         for role in ("owner", "provider"):
-            self._person(source, ("defaults", role), role, getattr(known, role), optional=True)
-        return dict(data)
+            self._check_person(source, (*where, role), role, getattr(known, role))
+        timing = self._timing(source, where, {}, valid, sentinel=False)
+        if timing and known.every and known.timeout and known.timeout > known.every:
+            self._refuse_timeout(source, (*where, "timeout"), known.timeout, known.every)
+        return valid
 
     def _site(
         self, source: Source, where: Where, data: Any, defaults: dict[str, Any]
@@ -149,6 +231,11 @@ class SitesReader:
         if not isinstance(data, dict):
             message = f"found {found(data)}, expected a URL or a mapping with 'url:'"
             self.problems.append(source.problem(where, message))
+            return None
+        as_key = next((key for key in data if "://" in key), None)
+        if as_key and "url" not in data:
+            message = "found a URL with a ':' behind it, expected 'url: ' before it"
+            self.problems.append(source.problem((*where, as_key), message))
             return None
         before = len(self.problems)
         url = self._url(source, where, data.get("url"))
@@ -162,28 +249,30 @@ class SitesReader:
             self.problems,
             also_known=special,
         )
-        if entry is None or url is None:
+        if entry is None:
             return None
         timing = self._timing(source, where, data, defaults, entry.sentinel)
-        labels = {**defaults.get("labels", {}), **entry.labels}
         self._check_labels(source, (*where, "labels"), entry.labels)
-        owner = self._person(
-            source, (*where, "owner"), "owner", entry.owner or defaults.get("owner")
-        )
-        provider = self._person(
-            source, (*where, "provider"), "provider", entry.provider or defaults.get("provider")
-        )
+        owner = self._person(source, where, "owner", entry.owner, defaults)
+        provider = self._person(source, where, "provider", entry.provider, defaults)
+        if url is None:
+            return None
         name = entry.name or _name(url)
+        self._refuse_duplicate(source, where, name)
         if kind is None:
             if len(self.problems) == before:
                 message = f"no prober for {url.scheme} yet: {name} is not watched"
                 self.warnings.append(source.problem((*where, "url"), message))
             return None
-        options = validate(
-            kind.options, data.get(kind.name) or {}, source, (*where, kind.name), self.problems
-        )
-        expect = validate(
-            kind.expect, data.get("expect") or {}, source, (*where, "expect"), self.problems
+        options, expect = (
+            validate(
+                model,
+                {} if data.get(key) is None else data[key],
+                source,
+                (*where, key),
+                self.problems,
+            )
+            for key, model in ((kind.name, kind.options), ("expect", kind.expect))
         )
         if options is None or expect is None or timing is None or len(self.problems) > before:
             return None
@@ -199,7 +288,10 @@ class SitesReader:
             down_after=timing["down_after"],
             recover_after=timing["recover_after"],
             sentinel=entry.sentinel,
-            labels={key: _label_text(value) for key, value in labels.items()},
+            labels={
+                **_label_texts(source, ("defaults", "labels"), defaults.get("labels", {})),
+                **_label_texts(source, (*where, "labels"), entry.labels),
+            },
             options=options,
             expect=expect,
             source=f"{source.file}:{source.line(where)}",
@@ -207,45 +299,17 @@ class SitesReader:
 
     def _url(self, source: Source, where: Where, value: Any) -> SplitResult | None:
         where = (*where, "url")
-
-        def refuse(message: str) -> None:
-            self.problems.append(source.problem(where, f"url: found {found(value)}, {message}"))
-
-        if not isinstance(value, str):
-            if value is not None:
-                refuse("expected a URL such as https://www.example.com")
-            return None
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
-            refuse(f"which has no scheme, expected for example https://{value.lstrip('/')}")
-            return None
-        if re.search(r"[\s\x00-\x1f\x7f]", value):
-            refuse("which has a space or control character: write %20 for a space")
-            return None
+        if value is None and where not in source.lines:
+            return None  # Told as a missing key.
         try:
-            url = urlsplit(value)
-            port = url.port
+            if not isinstance(value, str):
+                raise ValueError(
+                    f"found {found(value)}, expected a URL such as https://www.example.com"
+                )
+            return parse_url(value, {*self.kinds, *self.planned})
         except ValueError as error:
-            reason = "whose port is not a number from 1 to 65535" if "ort" in str(error) else None
-            refuse(reason or "which is not a URL: check the brackets and the host")
+            self.problems.append(source.problem(where, f"url: {error}"))
             return None
-        known = {*self.kinds, *self.planned}
-        if url.scheme not in known:
-            refuse(f"whose scheme '{url.scheme}' is not known: {did_you_mean(url.scheme, known)}")
-            return None
-        if not url.hostname and url.scheme not in ("unix", "heartbeat"):
-            refuse(f"which has no host, expected for example {url.scheme}://www.example.com")
-            return None
-        if port == 0:
-            refuse("whose port is not a number from 1 to 65535")
-            return None
-        if url.username is not None or url.password is not None:
-            # Not repeated in the message: this may be a password.
-            message = (
-                "url: holds a user name or password, which every label would show: take it out"
-            )
-            self.problems.append(source.problem(where, message))
-            return None
-        return url
 
     def _timing(
         self,
@@ -264,20 +328,13 @@ class SitesReader:
         longest_fit = every - min(1.0, every / 5)
         wanted = SENTINEL_TIMEOUT if sentinel else common.timeout or TIMEOUT
         timeout = own.timeout or min(wanted, longest_fit)
-
-        def refuse(key: str, message: str) -> None:
-            place = (*where, key) if key in data else ("defaults", key)
-            self.problems.append(source.problem(place, f"{key}: {message}"))
-
         if not SHORTEST_EVERY <= every <= LONGEST_EVERY:
-            refuse("every", f"found {format_duration(every)}, expected 1s to 2m")
+            place = (*where, "every") if "every" in data else ("defaults", "every")
+            message = f"every: found {format_duration(every)}, expected 1s to 2m"
+            self.problems.append(source.problem(place, message))
             return None
         if timeout > every:
-            refuse(
-                "timeout",
-                f"found {format_duration(timeout)}, which is longer than "
-                f"every: {format_duration(every)}; make it shorter",
-            )
+            self._refuse_timeout(source, (*where, "timeout"), timeout, every)
             return None
         down_after = own.down_after or common.down_after or every + timeout
         recover_after = own.recover_after or common.recover_after or max(RECOVER_AFTER, 2 * every)
@@ -288,13 +345,20 @@ class SitesReader:
             "recover_after": recover_after,
         }
 
+    def _refuse_timeout(self, source: Source, where: Where, timeout: float, every: float) -> None:
+        message = (
+            f"timeout: found {format_duration(timeout)}, which is longer than "
+            f"every: {format_duration(every)}; make it shorter"
+        )
+        self.problems.append(source.problem(where, message))
+
     def _check_labels(self, source: Source, where: Where, labels: Mapping[str, Any]) -> None:
         for name in labels:
             if name in RESERVED_LABELS:
-                message = f"labels: '{name}' is used by the stack itself, choose another name"
+                message = f"labels: '{name}' is used by the stack itself; choose another name"
             elif not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) or name.startswith("__"):
                 message = (
-                    f"labels: found the name '{name}', "
+                    f"labels: found the name {short(name)}, "
                     "expected letters, digits and _, not beginning with a digit or __"
                 )
             else:
@@ -302,35 +366,41 @@ class SitesReader:
             self.problems.append(source.problem((*where, name), message))
 
     def _person(
-        self, source: Source, where: Where, role: str, name: Any, optional: bool = False
+        self, source: Source, where: Where, role: str, own: str | None, defaults: Mapping[str, Any]
     ) -> str:
+        """The site's own, the default one, or the only one there is; '' with a problem noted."""
         names = self.people[role]
-        if name is None:
-            if optional:
-                return ""
-            if len(names) == 1:
-                return names[0]
-            if names:
-                message = f"'{role}' is missing and there are several: {', '.join(sorted(names))}"
-                self.problems.append(source.problem(where[:-1], message))
-            return ""
-        if names and name not in names:
-            message = f"unknown {role} '{name}': {did_you_mean(str(name), names)}"
+        if own is not None:
+            self._check_person(source, (*where, role), role, own)
+            return own
+        if defaults.get(role) is not None:
+            return str(defaults[role])
+        if len(names) == 1:
+            return names[0]
+        if names:
+            message = (
+                f"'{role}' is missing: name one of {', '.join(sorted(names))}, "
+                "here or in 'defaults:'"
+            )
             self.problems.append(source.problem(where, message))
-        return str(name)
+        return ""
 
-    def _refuse_duplicates(self, sites: list[Site]) -> None:
-        first: dict[str, Site] = {}
-        for site in sites:
-            if site.name in first:
-                file, _, line = site.source.rpartition(":")
-                other = first[site.name].source.rpartition(":")[2]
-                message = (
-                    f"found the name '{site.name}' twice (first in line {other}); "
-                    "give one of them another 'name'"
-                )
-                self.problems.append(Problem(file, int(line), message))
-            first.setdefault(site.name, site)
+    def _check_person(self, source: Source, where: Where, role: str, name: str | None) -> None:
+        names = self.people[role]
+        # No names at all: people.yml is at fault, and says so itself.
+        if name is not None and names and name not in names:
+            message = f"unknown {role} {short(name)}: {did_you_mean(name, names)}"
+            self.problems.append(source.problem(where, message))
+
+    def _refuse_duplicate(self, source: Source, where: Where, name: str) -> None:
+        line = source.line(where)
+        if name in self.lines:
+            message = (
+                f"found the name {short(name)} twice (first in line {self.lines[name]}); "
+                "take one out, or give it another 'name'"
+            )
+            self.problems.append(source.problem(where, message))
+        self.lines.setdefault(name, line)
 
 
 def _name(url: SplitResult) -> str:
@@ -340,5 +410,12 @@ def _name(url: SplitResult) -> str:
     return f"{url.netloc}{path}{query}"
 
 
-def _label_text(value: str | int | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _label_texts(source: Source, where: Where, labels: Mapping[str, Any]) -> dict[str, str]:
+    """Labels as they were written: 1.10 is no number here."""
+    return {name: _label_text(source, (*where, name), value) for name, value in labels.items()}
+
+
+def _label_text(source: Source, where: Where, value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else source.numbers.get(where, str(value))
