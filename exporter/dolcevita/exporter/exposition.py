@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dolcevita.alerting.calendar import reachable
-from dolcevita.config import Config, Owner, Site
+from dolcevita.config import Config, Owner, Person, Site
 from dolcevita.probes import KINDS, Expectations, Result
 
 HELP: Mapping[str, str] = {
@@ -24,6 +25,8 @@ HELP: Mapping[str, str] = {
     "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
+    "owner_utc_offset_seconds": "What the owner's clock is ahead of UTC now",
+    "provider_utc_offset_seconds": "What the provider's clock is ahead of UTC now",
 } | {name: text for kind in KINDS.values() for name, text in kind.help.items()}
 
 FLUSH = timedelta(seconds=30)
@@ -95,12 +98,21 @@ def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
             gauges.add("site_sentinel", labels, 1)
     for owner in config.owners:
         gauges.add("owner_reachable", {"owner": owner.name}, _stays_reachable(owner, now))
+        gauges.add("owner_utc_offset_seconds", {"owner": owner.name}, _utc_offset(owner, now))
+    for provider in config.providers:
+        labels = {"provider": provider.name}
+        gauges.add("provider_utc_offset_seconds", labels, _utc_offset(provider, now))
     yield from gauges.metrics.values()
 
 
 def _stays_reachable(owner: Owner, now: datetime) -> bool:
     now = now.astimezone(UTC)
     return reachable(owner, now) and reachable(owner, now + FLUSH)
+
+
+def _utc_offset(person: Person, now: datetime) -> float:
+    offset = now.astimezone(ZoneInfo(person.timezone)).utcoffset()
+    return offset.total_seconds() if offset else 0.0
 
 
 def encode(metrics: Collector, accept: str) -> tuple[bytes, str]:
