@@ -1,6 +1,7 @@
 """The compose file as it stands, in a real engine: `dolcevita up`, an outage, an edit, the end."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -57,14 +58,14 @@ class Stack:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self.name = folder.name
+        self.name = f"dolcevita-{os.getpid()}-{folder.name}"
         self.ports = {name: free_port() for name in (*SERVICES, "grafana")}
         self.environment = {
             **environment,
             **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
-            "EXPORTER_IMAGE": f"dolcevita-test/exporter:{folder.name}",
+            "EXPORTER_IMAGE": f"dolcevita-test/exporter:{self.name}",
             "GRAFANA_IMAGE": "dolcevita-test/none-such:1",
-            "COMPOSE_PROJECT_NAME": folder.name,
+            "COMPOSE_PROJECT_NAME": self.name,
             "DOLCEVITA_RUNTIME": "docker",
         }
         for name in (
@@ -156,7 +157,7 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack that is up, with the shop seen up."""
-    folder = tmp_path_factory.mktemp("dolcevita")
+    folder = tmp_path_factory.mktemp("stack")
     # What pytest makes, its owner alone may enter; the containers run as another user.
     folder.chmod(0o755)
     made = Stack(folder, docker)
