@@ -13,14 +13,14 @@ import requests
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families as parse
-from sites import files
-from webserver import blackhole, closed_port, page, run, serving, silence
 
 from dolcevita.config import UserError
 from dolcevita.exporter import app
 from dolcevita.exporter.app import TIMEOUT_HEADER, Exporter
 from dolcevita.exporter.live import Live
+from sites import files
 from waiting import free_port, until
+from webserver import blackhole, closed_port, page, run, serving, silence
 
 TestServer.__test__ = False
 
@@ -61,9 +61,10 @@ def test_a_batch_is_answered_in_time_whatever_its_sites_do(tmp_path):
                     response = await session.get(
                         "/probe", params={"batch": batch}, headers={TIMEOUT_HEADER: "2"}
                     )
-                    success = await values(response, "probe_success")
+                    text = await response.text()
                     took = time.monotonic() - begin
-                    return response.status, success, took, await response.text()
+                    success = await values(response, "probe_success")
+                    return response.status, success, took, text
 
     status, success, took, text = run(scenario())
     assert status == 200
@@ -320,10 +321,13 @@ def test_a_hundred_sites_at_once_stay_within_a_short_scrape(tmp_path):
                         for group in groups
                     )
                 )
+                for response in responses:
+                    await response.read()
+                took = time.monotonic() - begin
                 found = {}
                 for response in responses:
                     found |= await values(response, "probe_success")
-                return found, time.monotonic() - begin
+                return found, took
 
     found, took = run(scenario())
     assert took < 2.0

@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sites import site
 
 from dolcevita.config import parse_duration
 from dolcevita.exporter.batches import MOST_SITES, Batch, batches, discovery, members, parse
+from sites import site
 
 timings = st.sampled_from([(15.0, 10.0), (15.0, 2.5), (30.0, 10.0), (5.0, 3.0), (1.0, 0.8)])
 names = st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=150)

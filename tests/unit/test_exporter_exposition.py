@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
-from sites import PEOPLE, files, site
-from webserver import page, probe, run, serving
 
 from dolcevita.config import Config, load
 from dolcevita.exporter.exposition import Families, encode, probe_metrics, site_labels, site_metrics
 from dolcevita.probes import KINDS, PLANNED, Reason, Result, Sample
+from sites import PEOPLE, files, site
+from webserver import page, probe, run, serving
 
 NOON = datetime(2026, 7, 14, 12, tzinfo=ZoneInfo("Europe/Paris"))
 

@@ -4,12 +4,12 @@ import asyncio
 import os
 
 import pytest
-from sites import files
-from webserver import run
 
 from dolcevita.config import ConfigError
 from dolcevita.exporter.live import Live
+from sites import files
 from waiting import until
+from webserver import run
 
 ONE = "sites: [http://one.example]\n"
 TWO = "sites: [http://one.example, http://two.example]\n"

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from rich.console import Console
-from webserver import page, probe, run, serving
 
 from dolcevita.exporter.terminal import render
 from dolcevita.probes import Phase, Reason, Result
 from dolcevita.probes.certificate import Certificate
+from webserver import page, probe, run, serving
 
 NOW = datetime(2026, 7, 14, 20, 0, tzinfo=UTC)
 

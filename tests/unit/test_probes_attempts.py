@@ -9,11 +9,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from webserver import blackhole, page, raw, run, serving, silence
 
 from dolcevita import probes
 from dolcevita.probes import KINDS, Reason, Result, Target, http
 from dolcevita.probes.resolve import Unresolved, resolve
+from webserver import blackhole, page, raw, run, serving, silence
 
 
 async def attempts(url: str, budget: float = 5.0, **expect) -> Result:

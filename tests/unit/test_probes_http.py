@@ -6,6 +6,9 @@ import socket
 import time
 
 import pytest
+
+from dolcevita.probes import Reason, Result
+from dolcevita.probes.http import MOST_BODY
 from webserver import (
     blackhole,
     closed_port,
@@ -19,9 +22,6 @@ from webserver import (
     serving,
     silence,
 )
-
-from dolcevita.probes import Reason, Result
-from dolcevita.probes.http import MOST_BODY
 
 
 def answered(answer, path="/", budget=5.0, options=None, **expect) -> Result:
@@ -374,6 +374,7 @@ def test_a_host_that_drops_packets_costs_half_the_budget():
     assert result.detail == f"127.0.0.1 port {port} does not answer."
     assert 0.4 < result.duration < 0.7
     assert result.phases[-1].name == "connect" and not result.phases[-1].finished
+    assert sample(result, "probe_http_duration_seconds", phase="connect") == 0
 
 
 def test_a_server_that_never_answers():

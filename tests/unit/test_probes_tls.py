@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 from cryptography import x509
-from webserver import has, page, probe, run, sample, serving, silence
 
 from dolcevita.probes import Reason
 from waiting import free_port, until
+from webserver import has, page, probe, run, sample, serving, silence
 
 
 @pytest.fixture(scope="module")

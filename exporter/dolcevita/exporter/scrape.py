@@ -12,7 +12,7 @@ from dolcevita import probes
 from dolcevita.config import Site
 from dolcevita.probes import Kind, Result, Target
 
-MARGIN = 0.25
+MARGIN = 0.4
 """Seconds of the scrape timeout that are kept for turning results into text and sending it."""
 
 LEAST_BUDGET = 0.05

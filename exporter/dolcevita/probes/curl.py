@@ -169,9 +169,8 @@ class _Transfer:
         options: list[tuple[int, Any]] = [
             (pycurl.URL, url.encode()),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            # The + lets libcurl forget the entry again.
+            # Replaces what another probe resolved; the + lets libcurl forget it after a minute.
             (pycurl.RESOLVE, [f"+{authority}:{joined}"]),
-            (pycurl.DNS_CACHE_TIMEOUT, 1),
             (pycurl.PROXY, ""),
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.HTTPHEADER, list(request.headers)),
