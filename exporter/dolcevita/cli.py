@@ -169,10 +169,22 @@ def probe(
     with user_errors():
         name, wanted, budget = _target(target, sites, people)
         kind = probes.KINDS[wanted.url.partition("://")[0]]
-        result = asyncio.run(probes.probe(kind, wanted, budget))
+        result = asyncio.run(_by_hand(kind, wanted, budget))
     Console().print(render(name, wanted.url, result))
-    if not result.success:
+    if not (result.success and result.known):
         raise typer.Exit(2)
+
+
+async def _by_hand(
+    kind: probes.Kind, target: probes.Target[Any, Any], budget: float
+) -> probes.Result:
+    """One probe by itself, with what is otherwise looked up beside the scrapes."""
+    try:
+        if kind.settle:
+            await kind.settle(target, budget)
+        return await probes.probe(kind, target, budget)
+    finally:
+        await probes.close()
 
 
 def _target(text: str, sites: Path, people: Path) -> tuple[str, probes.Target[Any, Any], float]:

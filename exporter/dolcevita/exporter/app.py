@@ -22,7 +22,7 @@ from dolcevita.exporter import batches, exposition
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
-from dolcevita.probes import Target, curl
+from dolcevita.probes import Target
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Exporter:
         follower = asyncio.create_task(self.live.follow())
         yield
         follower.cancel()
-        await curl.close()
+        await probes.close()
 
     async def discovery(self, request: web.Request) -> web.Response:
         """HTTP service discovery ("Writing HTTP service discovery", Prometheus documentation)."""

@@ -17,7 +17,7 @@ HELP: Mapping[str, str] = {
     "probe_attempts": "Attempts that were made, 2 when the first failed",
     "probe_duration_seconds": "Time of the whole probe, all attempts together",
     "probe_failure_info": "Why the probe failed, in one word; only when it failed",
-    "probe_success": "1 if the site answered as expected",
+    "probe_success": "1 if the site answered as expected; absent while nothing is known",
     "site_info": "Every site that is watched",
     "site_interval_seconds": "Time from one probe to the next",
     "site_down_after_seconds": "How long a site must fail to be down",
@@ -73,7 +73,8 @@ def probe_metrics(results: Iterable[tuple[Mapping[str, str], Result]]) -> Iterab
     """The metrics of probes; each result comes with the labels of its site."""
     gauges = _Gauges()
     for labels, result in results:
-        gauges.add("probe_success", labels, result.success)
+        if result.known:
+            gauges.add("probe_success", labels, result.success)
         gauges.add("probe_duration_seconds", labels, result.duration)
         gauges.add("probe_attempts", labels, result.attempts)
         if result.reason:

@@ -74,7 +74,9 @@ def _table(facts: dict[str, str]) -> Table:
 
 
 def _verdict(result: Result) -> Text:
-    if result.success:
+    if not result.known:
+        verdict = Text("UNKNOWN", style="bold yellow")
+    elif result.success:
         verdict = Text("FINE", style="bold green")
     else:
         verdict = Text(f"FAILED ({result.reason})", style="bold red")

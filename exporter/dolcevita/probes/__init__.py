@@ -6,7 +6,7 @@ A new prober is a file with a `KIND`, its test, and its name in `KINDS` below.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from dolcevita.probes import http
+from dolcevita.probes import curl, http
 from dolcevita.probes.attempts import probe
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
@@ -21,6 +21,7 @@ __all__ = [
     "Result",
     "Sample",
     "Target",
+    "close",
     "kind_of",
     "probe",
 ]
@@ -35,6 +36,17 @@ PLANNED: frozenset[str] = frozenset(
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
 
+async def close() -> None:
+    """End what the probers keep running on this event loop."""
+    for kind in {kind.name: kind for kind in KINDS.values()}.values():
+        if kind.close:
+            await kind.close()
+    await curl.close()
+
+
 def kind_of(url: str) -> Kind | None:
-    """The prober for a URL, None if there is none."""
-    return KINDS.get(urlsplit(url).scheme)
+    """The prober for a URL, None if there is none or it is no URL."""
+    try:
+        return KINDS.get(urlsplit(url).scheme)
+    except ValueError:
+        return None

@@ -35,6 +35,10 @@ class Kind:
     `probe` makes one attempt and returns within its budget in seconds; connecting takes at most
     half of it, so that a lost packet leaves time for a second attempt. It raises nothing.
     `help` has the HELP text of every metric it returns.
+
+    `again` is False where a second attempt at once would only tell the same. `settle` waits, at
+    most that many seconds, for what a prober looks up beside the scrapes: for one who asks by
+    hand. `close` ends what a prober keeps running on the event loop between probes.
     """
 
     name: str
@@ -43,3 +47,6 @@ class Kind:
     expect: type[Expectations]
     probe: Callable[[Target[Any, Any], float], Awaitable[Result]]
     help: Mapping[str, str]
+    again: bool = True
+    settle: Callable[[Target[Any, Any], float], Awaitable[None]] | None = None
+    close: Callable[[], Awaitable[None]] | None = None

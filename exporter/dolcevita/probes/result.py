@@ -32,6 +32,10 @@ class Reason(StrEnum):
     """A complete answer with another status than expected."""
     CONTENT = "content"
     """A complete answer whose content or header is not as expected."""
+    EXPIRED = "expired"
+    """The registration of a domain has run out or is about to be taken away."""
+    MISSED = "missed"
+    """A job did not report within its period and grace."""
     INTERNAL = "internal"
     """The prober itself failed: a fault of this program, with a traceback in its log."""
 
@@ -60,9 +64,11 @@ class Phase(NamedTuple):
 class Result:
     """The outcome of one probe.
 
-    `detail` is one sentence for a person, without secrets. `duration` is the whole time spent
-    in seconds, all attempts together. `phases`, `certificates` (the server's own first) and
-    `facts` (label, text) are what a person is shown beside the metrics.
+    `known` is False where nothing can be said yet, well or ill: then there is no verdict, and
+    `success` is True only so that nobody is alarmed. `detail` is one sentence for a person,
+    without secrets. `duration` is the whole time spent in seconds, all attempts together.
+    `phases`, `certificates` (the server's own first) and `facts` (label, text) are what a
+    person is shown beside the metrics.
     """
 
     success: bool
@@ -74,3 +80,4 @@ class Result:
     phases: tuple[Phase, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    known: bool = True
