@@ -205,7 +205,17 @@ def test_a_circle_of_redirects_is_left_after_ten():
     assert sample(result, "probe_http_redirects") == 10
 
 
-@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://", "gopher:x"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/",
+        "http://",
+        "gopher:x",
+        "http://[::1/",
+        "http://a:b/",
+    ],
+)
 def test_a_redirect_leaves_the_web_never(where):
     result = answered(redirect(where))
     assert result.reason is Reason.REDIRECT

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field
 
@@ -143,8 +143,18 @@ def _encode(text: str, encoding: str) -> bytes:
         return b""
 
 
+def _split(url: str) -> SplitResult:
+    """A URL's parts, all of them empty if it is none: a server can redirect to anything."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return urlsplit("")
+    return parts
+
+
 def _headers_for(url: str, target: Target[Options, Expect]) -> list[str]:
-    own, here = urlsplit(target.url), urlsplit(url)
+    own, here = _split(target.url), _split(url)
     downgraded = own.scheme == "https" and here.scheme != "https"
     if here.hostname != own.hostname or downgraded:
         return []
@@ -160,7 +170,7 @@ def _phases(hop: Exchange, start: float) -> list[Phase]:
         if end:
             phases.append(Phase(name, start + before, end - before))
             before = end
-        elif name != "tls" or (urlsplit(hop.url).scheme == "https" and hop.failure):
+        elif name != "tls" or (_split(hop.url).scheme == "https" and hop.failure):
             phases.append(Phase(name, start + before, hop.ended - before, finished=False))
             return phases
     complete = hop.failure is None
@@ -205,7 +215,7 @@ def _verdict(expect: Expect, hops: Sequence[Exchange], body: _Body) -> Failure |
 
 def _normal(url: str) -> tuple[str, str, int | None, str, str]:
     """What makes two URLs the same page: https://A.example and https://a.example:443/ are."""
-    parts = urlsplit(url)
+    parts = _split(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", port, parts.path or "/", parts.query
 
