@@ -192,4 +192,10 @@ def test_every_scheme_has_one_prober_and_none_is_planned_too():
     for scheme, kind in KINDS.items():
         assert scheme in kind.schemes
         assert probes.kind_of(f"{scheme.upper()}://example.com") is kind
-    assert probes.kind_of("smtp://mail.example.com") is None
+    for url in ("nosuch://mail.example.com", "http://[::1/", ""):
+        assert probes.kind_of(url) is None
+
+
+@pytest.mark.parametrize("url", ["", "http://", "http://[::1/", "http://a:99999/", "http://a b/"])
+def test_what_is_no_url_is_a_failed_probe(url):
+    assert run(attempts(url, budget=0.5)).reason in (Reason.PROTOCOL, Reason.DNS)
