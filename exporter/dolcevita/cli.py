@@ -87,6 +87,10 @@ def courier(
     folder: Annotated[
         Path, typer.Option(help="The folder of Prometheus' files.")
     ] = PROMETHEUS.parent,
+    courier_url: Annotated[
+        str,
+        typer.Option(help="Where Alertmanager reaches the courier, if not at --listen."),
+    ] = "",
 ) -> None:
     """Run the courier: follows the files, delivers through Apprise, watches Prometheus."""
     from dolcevita.courier import app as courier_app
@@ -95,7 +99,7 @@ def courier(
     with user_errors():
         host, port = _address(listen)
         files = Files(sites, people, base, templates or _templates(base), output, folder)
-        courier_app.run(files, alertmanager, prometheus, host, port)
+        courier_app.run(files, alertmanager, prometheus, host, port, courier_url)
 
 
 @app.command(name="compile")
@@ -167,8 +171,7 @@ def probe(
     from dolcevita.exporter.terminal import render
 
     with user_errors():
-        name, wanted, budget = _target(target, sites, people)
-        kind = probes.KINDS[wanted.url.partition("://")[0]]
+        name, kind, wanted, budget = _target(target, sites, people)
         result = asyncio.run(_by_hand(kind, wanted, budget))
     Console().print(render(name, wanted.url, result))
     if not (result.success and result.known):
@@ -187,20 +190,23 @@ async def _by_hand(
         await probes.close()
 
 
-def _target(text: str, sites: Path, people: Path) -> tuple[str, probes.Target[Any, Any], float]:
-    """(name, target, budget in seconds) of a site by its name or URL, else of any other URL."""
+def _target(
+    text: str, sites: Path, people: Path
+) -> tuple[str, probes.Kind, probes.Target[Any, Any], float]:
+    """(name, kind, target, budget in seconds) of a site, or of a URL that is in no file."""
     is_url = "://" in text
     configured = _load(sites, people).sites if sites.exists() or not is_url else ()
     for site in configured:
         if text in (site.name, site.url):
-            return site.name, probes.Target(site.url, site.options, site.expect), site.timeout
+            target = probes.Target(site.url, site.options, site.expect)
+            return site.name, probes.KINDS[site.scheme], target, site.timeout
     if not is_url:
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
     kind = probes.kind_of(text)
     if kind is None:
         raise UserError(f"no prober for '{text}': expected a URL of {', '.join(probes.KINDS)}")
-    return text, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
+    return text, kind, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
 
 
 def _load(sites: Path, people: Path) -> Config:

@@ -65,13 +65,18 @@ def files(folder: Path, output: Path) -> Files:
 
 @contextmanager
 def courier(
-    folder: Path, output: Path, alertmanager_url: str, prometheus_url: str, amtool: Path | None
+    folder: Path,
+    output: Path,
+    alertmanager_url: str,
+    prometheus_url: str,
+    amtool: Path | None,
+    *options: str,
 ) -> Iterator[Courier]:
     port = free_port()
     path = f"{amtool.parent}:{os.environ['PATH']}" if amtool else os.environ["PATH"]
     command = [str(Path(sys.executable).with_name("dolcevita")), "courier"]
     command += ["--listen", f"127.0.0.1:{port}", "--output", str(output)]
-    command += ["--alertmanager", alertmanager_url, "--prometheus", prometheus_url]
+    command += ["--alertmanager", alertmanager_url, "--prometheus", prometheus_url, *options]
     log = folder / "courier.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -240,6 +245,20 @@ def test_apprise_message_goes_through_the_courier(stack: Stack) -> None:
     assert stack.courier.metric("courier_notifications_failed_total") == 1
     for written in (stack.courier.log.read_text(), stack.courier.output.read_text()):
         assert "apprise-secret" not in written
+
+
+def test_alertmanager_is_told_to_deliver_at_the_address_it_reaches(tmp_path: Path) -> None:
+    output = tmp_path / "compiled.yml"
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with receiving() as receiver:
+        folder = project(tmp_path / "project", receiver)
+    people = folder / "people.yml"
+    people.write_text(
+        people.read_text().replace("{webhook: '", "{apprise: 'json://x'}, {webhook: '")
+    )
+    option = "--courier-url=http://courier.example.com:1234"
+    with courier(folder, output, nowhere, nowhere, None, option):
+        assert "http://courier.example.com:1234/notify/provider-infogerance-0" in output.read_text()
 
 
 @pytest.mark.parametrize("end", ["oldest", "newest"])

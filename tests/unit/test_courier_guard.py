@@ -11,7 +11,16 @@ from threading import Thread
 import aiohttp
 import pytest
 
-from alertmanagers import Receiver, Running, alert, alertmanager, programs, project, receiving
+from alertmanagers import (
+    ROOT,
+    Receiver,
+    Running,
+    alert,
+    alertmanager,
+    programs,
+    project,
+    receiving,
+)
 from dolcevita.alerting.compile import compile, write
 from dolcevita.config import Config
 from dolcevita.config.people import PeopleReader
@@ -70,6 +79,10 @@ def test_alarm_that_could_not_be_ended_is_ended_later() -> None:
     verdict.look(5, 1, True)
     assert not verdict.look(65, 1, True)
     assert not verdict.look(70, 1, True)
+
+
+def test_alarm_names_a_runbook_that_is_there() -> None:
+    assert (ROOT / guard.ANNOTATIONS["runbook_url"]).is_file()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ ANNOTATIONS = {
     "summary": "Prometheus is silent: nothing is watched",
     "description": "No sign of life from Prometheus for more than a minute. "
     "Until it is back, other alerts are held as they are.",
+    "runbook_url": "docs/runbooks/PrometheusSilent.md",
 }
 
 log = logging.getLogger(__name__)
