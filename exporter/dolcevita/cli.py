@@ -197,9 +197,9 @@ def _target(
     is_url = "://" in text
     configured = _load(sites, people).sites if sites.exists() or not is_url else ()
     for site in configured:
-        if text in (site.name, site.url):
+        if text in (site.name, site.url) and (kind := probes.kind_of(site.url)):
             target = probes.Target(site.url, site.options, site.expect)
-            return site.name, probes.KINDS[site.scheme], target, site.timeout
+            return site.name, kind, target, site.timeout
     if not is_url:
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
