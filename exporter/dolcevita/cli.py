@@ -198,8 +198,8 @@ def _target(
     configured = _load(sites, people).sites if sites.exists() or not is_url else ()
     for site in configured:
         if text in (site.name, site.url) and (kind := probes.kind_of(site.url)):
-            target = probes.Target(site.url, site.options, site.expect)
-            return site.name, kind, target, site.timeout
+            wanted: probes.Target[Any, Any] = probes.Target(site.url, site.options, site.expect)
+            return site.name, kind, wanted, site.timeout
     if not is_url:
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
