@@ -8,11 +8,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(happened: Callable[[], T], what: str, within: float = 15) -> T:
-    """The first true value of `happened`, asked again and again for `within` seconds."""
+def until(happened: Callable[[], T], what: str | Callable[[], str], within: float = 15) -> T:
+    """The first true value of `happened`, asked again and again for `within` seconds.
+
+    `what` says, when the time is over, what was waited for.
+    """
     deadline = time.monotonic() + within
     while not (value := happened()):
-        assert time.monotonic() < deadline, f"not seen within {within}s: {what}"
+        if time.monotonic() >= deadline:
+            expected = what if isinstance(what, str) else what()
+            raise AssertionError(f"not seen within {within}s: {expected}")
         time.sleep(0.05)
     return value
 

@@ -66,7 +66,7 @@ class Up:
         return (self.folder / "output").read_text()
 
     def says(self, words: str, within: float = 60) -> None:
-        until(lambda: words in self.output(), f"{words!r} in {self.output()}", within)
+        until(lambda: words in self.output(), lambda: f"{words!r} in {self.output()}", within)
 
     def exit_code(self, within: float = 60) -> int:
         assert self.process
@@ -175,7 +175,7 @@ def test_prometheus_killed_is_reported_and_runs_again(up: Up) -> None:
     until(
         lambda: (
             up.left().get("prometheus", killed) != killed
-            and requests.get(up.url("prometheus", "/-/ready"), timeout=5).ok
+            and answers(up.url("prometheus", "/-/ready"))
         ),
         "Prometheus ready again",
     )

@@ -65,7 +65,7 @@ class Running:
         return self.output.read_text()
 
     def says(self, words: str, times: int = 1) -> None:
-        until(lambda: self.text().count(words) >= times, f"{words!r} in {self.text()}")
+        until(lambda: self.text().count(words) >= times, lambda: f"{words!r} in {self.text()}")
 
     def children(self) -> dict[str, int]:
         """Process id by component name, as the kernel knows them now."""
