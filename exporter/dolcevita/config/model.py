@@ -5,9 +5,9 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dolcevita.config.problems import Problem, did_you_mean, found, kind, short
+from dolcevita.config.problems import Problem, did_you_mean, found, kind, nearest, short
 from dolcevita.config.source import Source, Where
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -54,10 +54,17 @@ def format_duration(seconds: float) -> str:
     return text or "0s"
 
 
+def _one_line(value: str) -> str:
+    if not value.strip() or len(value.splitlines()) > 1 or re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("expected a name on one line")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(max_length=120), AfterValidator(_one_line)]
 
 _LIST = "a list: [a, b], or lines that begin with '- '"
-_MAPPING = "a mapping of keys to values"
+_MAPPING = "'key: value' pairs, a line for each"
 _EXPECTED = {
     "string_type": "a text",
     "int_type": "a whole number",
@@ -74,7 +81,6 @@ _EXPECTED = {
     "greater_than_equal": "{ge} or more",
     "less_than_equal": "{le} or less",
     "literal_error": "{expected}",
-    "string_too_short": "a text",
     "string_too_long": "at most {max_length} characters",
 }
 _HOLDERS = (_LIST, _MAPPING)
@@ -98,9 +104,14 @@ def validate(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        for item in error.errors():
-            where_exactly = (*where, *_in_data(data, item["loc"]))
-            message = _sentence(model, item, also_known)
+        faults = error.errors()
+        unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+        meant = {nearest(str(loc[-1]), _known_keys(model, loc[:-1])) for loc in unknown}
+        for fault in faults:
+            if fault["type"] == "missing" and fault["loc"][-1] in meant:
+                continue  # It is there, misspelt, and told as that.
+            where_exactly = (*where, *_in_data(data, fault["loc"]))
+            message = _sentence(model, fault, where, also_known)
             problems.append(source.problem(where_exactly, message))
         return None
 
@@ -119,15 +130,20 @@ def _in_data(data: Any, loc: tuple[int | str, ...]) -> Where:
     return tuple(path)
 
 
-def _sentence(model: type[BaseModel], item: Mapping[str, Any], also_known: tuple[str, ...]) -> str:
+def _sentence(
+    model: type[BaseModel], item: Mapping[str, Any], where: Where, also_known: tuple[str, ...]
+) -> str:
     loc = item["loc"]
-    key = ".".join(str(step) for step in loc if not isinstance(step, int))
+    key = ".".join(str(step) for step in loc or where[-1:] if not isinstance(step, int))
     fault = item["type"]
     if fault == "extra_forbidden":
+        name = str(loc[-1])
         known = list(_known_keys(model, loc[:-1]))
         if len(loc) == 1:
             known += also_known
-        return f"unknown key {short(str(loc[-1]))}: {did_you_mean(str(loc[-1]), known)}"
+        if not name.isprintable():
+            return f"unknown key {short(name)}, with a character that cannot be seen: type it anew"
+        return f"unknown key {short(name)}: {did_you_mean(name, known)}"
     if fault == "missing":
         return f"'{key}' is missing: add it"
     prefix = f"{key}: " if key else ""

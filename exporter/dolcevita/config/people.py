@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 import holidays
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from dolcevita.config.model import Duration, Strict, one_or_many, validate
+from dolcevita.config.model import Duration, Name, Strict, one_or_many, validate
 from dolcevita.config.problems import (
     ConfigError,
     Problem,
@@ -106,7 +106,7 @@ def _zones() -> frozenset[str]:
 
 def _hours(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("expected a range such as 19:00-09:00")
+        raise ValueError("expected one range such as 19:00-09:00")
     parse_hours(value)
     return value
 
@@ -115,7 +115,7 @@ def parse_hours(value: str) -> tuple[time, time]:
     """('19:00-09:00') to (from, to). Raises ValueError."""
     match = re.fullmatch(r"(\d{1,2}):(\d{2})\s*[-\u2013\u2014]\s*(\d{1,2}):(\d{2})", value)
     if not match:
-        raise ValueError(f"found {found(value)}, expected a range such as 19:00-09:00")
+        raise ValueError(f"found {found(value)}, expected one range such as 19:00-09:00")
     hour, minute, to_hour, to_minute = (int(group) for group in match.groups())
     if (to_hour, to_minute) == (24, 0):
         to_hour = 0
@@ -124,7 +124,7 @@ def parse_hours(value: str) -> tuple[time, time]:
     if (hour, minute) == (to_hour, to_minute):
         raise ValueError(
             f"found {found(value)}, which begins and ends at the same time, "
-            "expected a range such as 19:00-09:00"
+            "expected one range such as 19:00-09:00"
         )
     return time(hour, minute), time(to_hour, to_minute)
 
@@ -135,7 +135,8 @@ def _country(value: Any) -> str:
     country, _, subdivision = value.partition("-")
     supported = holidays.list_supported_countries()
     if country not in supported:
-        match = nearest(country, supported) or _code_of(value)
+        upper = value.upper()
+        match = upper if upper.partition("-")[0] in supported else _code_of(value)
         hint = f"did you mean '{match}'?" if match else "expected a country code such as FR"
         raise ValueError(f"found {found(value)}, which is no known country: {hint}")
     if subdivision and subdivision not in supported[country]:
@@ -150,7 +151,7 @@ def _country(value: Any) -> str:
 def _code_of(country: str) -> str:
     """The code of a country that is written out in English, or ''."""
     codes = {name: entity[1] for name, entity in holidays.registry.COUNTRIES.items()}
-    name = nearest(country.replace(" ", "_"), codes)
+    name = nearest(country.replace(" ", "_"), codes, cutoff=0.8)
     return codes[name] if name else ""
 
 
@@ -189,14 +190,14 @@ class _Quiet(Strict):
 
 
 class _Person(Strict):
-    name: Annotated[str, Field(min_length=1, max_length=120)]
+    name: Name
     language: Literal["en", "fr"] = "en"
     timezone: Annotated[str, BeforeValidator(_timezone)] = "UTC"
     notify: list[Any] = []
 
 
 class _Owner(_Person):
-    hears: list[Hears] = ["resolved"]
+    hears: Annotated[list[Hears], one_or_many()] = ["resolved"]
     quiet: _Quiet | None = None
     overdue_after: Duration | None = None
     overdue_wakes: bool = False
@@ -247,6 +248,10 @@ class PeopleReader:
         first: dict[str, int] = {}
         for i, entry in enumerate(entries):
             where = (role, i)
+            if not isinstance(entry, dict):
+                message = f"{role}: found {kind(entry)}, expected 'name:' and a person's other keys"
+                self.problems.append(source.problem(where, message))
+                continue
             person = validate(model, entry, source, where, self.problems)
             if person is None:
                 continue
@@ -272,8 +277,8 @@ class PeopleReader:
             self.problems.append(source.problem(where, f"notify: {message}"))
 
         expected = (
-            "expected one of email, webhook, apprise (each also as ..._file), "
-            "or a receiver block of Alertmanager such as pagerduty_configs"
+            "expected 'email: ...', 'webhook: ...' or 'apprise: ...' (each also as '..._file'), "
+            "or a receiver block of Alertmanager such as 'pagerduty_configs: ...'"
         )
         if isinstance(entry, dict) and len(entry) > 1:
             keys = " and ".join(short(key) for key in entry)
@@ -286,19 +291,24 @@ class PeopleReader:
         if key.endswith("_configs"):
             blocks = value if isinstance(value, list) else [value]
             if not blocks or not all(isinstance(block, dict) for block in blocks):
-                refuse(f"{key}: found {kind(value)}, expected a mapping or a list of mappings")
+                refuse(
+                    f"{key}: found {kind(value)}, expected 'key: value' pairs, or a list of such"
+                )
             return
         form = key.removesuffix("_file")
         if form not in SHORT_FORMS:
-            match = nearest(form, SHORT_FORMS)
+            match = nearest(key, _CHECKS)
             hint = f"did you mean '{match}'?" if match else expected
             refuse(f"unknown channel {short(key)}: {hint}")
         elif not isinstance(value, str) or not value.strip():
             refuse(f"{key}: found {kind(value)}, expected {_EXPECTED_VALUE[key]}")
         elif not _CHECKS[key](value):
-            # Only an address is no secret.
-            what = f"found {found(value)}, " if key == "email" else ""
-            refuse(f"{key}: {what}expected {_EXPECTED_VALUE[key]}")
+            shown = (
+                f"found {found(value)}"
+                if key == "email"
+                else "found a text (not shown, it may be a secret)"
+            )
+            refuse(f"{key}: {shown}, expected {_EXPECTED_VALUE[key]}")
 
     def _notify(self, source: Source, where: Where) -> tuple[Channel, ...]:
         entries = _at(source.data, where).get("notify") or []
@@ -373,11 +383,11 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
 }
 _EXPECTED_VALUE: Mapping[str, str] = {
     "email": "one address such as marie@example.com",
-    "webhook": "a URL that begins with http:// or https://",
-    "apprise": "an Apprise URL such as ntfys://ntfy.example.com/topic",
+    "webhook": "a whole http or https URL such as https://hooks.example.com/abc",
+    "apprise": "a whole Apprise URL such as ntfys://ntfy.example.com/topic",
     **{
         f"{form}_file": f"the path of a file with the {form} in it; "
-        f"write '{form}:' for what is no path"
+        f"write '{form}:' for the {form} itself"
         for form in SHORT_FORMS
     },
 }

@@ -34,11 +34,11 @@ class ConfigError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word` in any case, or ''."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The known word most like `word` in any case, or ''. Likeness is from 0 to 1."""
     by_lower = {name.lower(): name for name in known}
     # Comparing takes time that grows with the square of the length.
-    matches = get_close_matches(word.lower()[:LONGEST_SHOWN], by_lower, n=1, cutoff=0.6)
+    matches = get_close_matches(word.lower()[:LONGEST_SHOWN], by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else ""
 
 
@@ -71,7 +71,7 @@ def found(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case dict():
-            return "a mapping" if value else "an empty mapping"
+            return "'key: value' pairs" if value else "an empty {}"
         case list() | tuple():
             return "a list" if value else "an empty list"
         case str():

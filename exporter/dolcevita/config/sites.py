@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel
 
-from dolcevita.config.model import Duration, Strict, format_duration, validate
+from dolcevita.config.model import Duration, Name, Strict, format_duration, validate
 from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found, kind, short
 from dolcevita.config.source import Source, Where, read
 
@@ -77,9 +77,11 @@ def parse_url(text: str, schemes: Collection[str]) -> SplitResult:
     """
     shown = short(re.sub(r"^([^/]*://)?.*@", r"\1...@", text, flags=re.DOTALL))
     if re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ValueError(f"found {shown}, which has a space in it: take it out, or write %20")
+        raise ValueError(
+            f"found {shown}, which has a space or line break: take it out, or write %20"
+        )
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        rest = re.sub(r"^(https?)?[:/\\]*", "", shown.strip("'"))
+        rest = re.sub(r"^(https?)?[:/\\]*|^.*@", "", shown.strip("'"))
         if "://" in rest or not rest:
             rest = "www.example.com"
         raise ValueError(f"found {shown}, which has no scheme: write for example https://{rest}")
@@ -151,8 +153,8 @@ class _Defaults(_Timing):
 
 
 class _Entry(_Defaults):
-    url: str
-    name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    url: Any
+    name: Name | None = None
     sentinel: bool = False
 
 
@@ -179,6 +181,7 @@ class SitesReader:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.lines: dict[str, int] = {}
+        self.defaults_at_fault = False
 
     def read(self) -> tuple[Site, ...]:
         """The sites in file order. Raises ConfigError with every problem of the file."""
@@ -209,6 +212,7 @@ class SitesReader:
         valid: dict[str, Any] = data if isinstance(data, dict) else {}
         if validate(_Defaults, data, source, where, self.problems) is None:
             # What is right of them still counts, or each site would be blamed as well.
+            self.defaults_at_fault = True
             valid = {
                 key: value
                 for key, value in valid.items()
@@ -229,12 +233,17 @@ class SitesReader:
         if isinstance(data, str):
             data = {"url": data}
         if not isinstance(data, dict):
-            message = f"found {found(data)}, expected a URL or a mapping with 'url:'"
+            message = (
+                f"sites: found {found(data)}, expected a URL, or 'url:' and a site's other keys"
+            )
             self.problems.append(source.problem(where, message))
             return None
         as_key = next((key for key in data if "://" in key), None)
         if as_key and "url" not in data:
-            message = "found a URL with a ':' behind it, expected 'url: ' before it"
+            message = (
+                "found a URL with a ':' behind it, expected 'url: ' before it "
+                "and the site's other keys in lines below"
+            )
             self.problems.append(source.problem((*where, as_key), message))
             return None
         before = len(self.problems)
@@ -302,7 +311,7 @@ class SitesReader:
         if value is None and where not in source.lines:
             return None  # Told as a missing key.
         try:
-            if not isinstance(value, str):
+            if not isinstance(value, str) or not value:
                 raise ValueError(
                     f"found {found(value)}, expected a URL such as https://www.example.com"
                 )
@@ -330,7 +339,7 @@ class SitesReader:
         timeout = own.timeout or min(wanted, longest_fit)
         if not SHORTEST_EVERY <= every <= LONGEST_EVERY:
             place = (*where, "every") if "every" in data else ("defaults", "every")
-            message = f"every: found {format_duration(every)}, expected 1s to 2m"
+            message = f"every: found {format_duration(every)}, expected a duration from 1s to 2m"
             self.problems.append(source.problem(place, message))
             return None
         if timeout > every:
@@ -377,7 +386,7 @@ class SitesReader:
             return str(defaults[role])
         if len(names) == 1:
             return names[0]
-        if names:
+        if names and not self.defaults_at_fault:
             message = (
                 f"'{role}' is missing: name one of {', '.join(sorted(names))}, "
                 "here or in 'defaults:'"

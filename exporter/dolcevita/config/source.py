@@ -6,6 +6,7 @@ country NO stays a text, and there are no dates or base-60 numbers, so that 19:0
 """
 
 import re
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,18 @@ class Source:
 
 
 class _Loader(yaml.SafeLoader):
+    """Composes nodes that know where they stand: an alias at its own line, not its anchor's."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        at_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark if at_alias else None  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        if mark and node:
+            node = copy(node)
+            node.start_mark = mark
+        return node
 
 
 _SCALARS = {
@@ -68,18 +80,25 @@ for _name, (_pattern, _first) in _SCALARS.items():
 
 
 _QUOTE = "put the whole text in quotes"
-_INDENT = "indent entries of one list or mapping alike, with spaces"
+_INDENT = "indent the lines that belong together alike, with spaces"
 
+_MERGE = "found '<<' before what is no alias (*name) of 'key: value' pairs; write the keys out"
 _OBJECTIONS: list[tuple[str, str, bool]] = [
     (r"character '\\t' that", f"found a tab at the beginning; {_INDENT}", False),
     (r"character '(.)' that", rf"found \1 at the beginning of a text; {_QUOTE}", False),
-    (r"could not find expected ':'|<block end>, but found '<scalar>'",
+    (r"could not find expected ':'",
      "found a line that is no 'key: value'; add the ':' and a space after it, "
      "or close the quotes before it", True),
+    (r"<block end>, but found '<scalar>'",
+     "found a text right behind another; put a # before a comment, one pair of quotes around a "
+     "whole text, and write '' for an apostrophe inside single quotes", False),
+    (r"but got '<scalar>'",
+     "found a text right behind another inside [ ] or { }; put a comma between them, "
+     "and write '' for an apostrophe inside single quotes", False),
     (r"(?:simple key|quoted scalar) found unexpected", "found a quote that is never closed; "
      "add the closing quote", True),
     (r"<block end>, but found '<block (?:mapping|sequence) start>'",
-     f"found a line that is indented deeper than the ones before it; {_INDENT}", False),
+     f"found a line whose indentation fits no line above it; {_INDENT}", False),
     (r"<block end>, but found '-'",
      f"found a '- ' that belongs to no list; {_INDENT}", False),
     (r"<block end>, but found '\?'",
@@ -87,7 +106,9 @@ _OBJECTIONS: list[tuple[str, str, bool]] = [
     (r"<block end>, but found|expected '<document start>'",
      f"found a line that belongs to nothing before it; {_INDENT}", False),
     (r"mapping values are not allowed",
-     f"found a ':' where no key can be; {_INDENT}, and {_QUOTE} if the ':' belongs to one", False),
+     "found a ':' out of place in this line or the one before it; write one 'key: value' a line, "
+     "with a space behind the ':', indented like its neighbours, and texts with a ':' in quotes",
+     False),
     (r"sequence entries are not allowed", "found '- ' behind a key; "
      "begin the list on a line of its own", False),
     (r"expected ',' or '\]'", "found a '[' whose list goes wrong or is never closed; "
@@ -97,7 +118,7 @@ _OBJECTIONS: list[tuple[str, str, bool]] = [
     (r"scanning an? (?:alias|anchor)|undefined alias",
      f"found * or & at the beginning of a text; {_QUOTE}", False),
     (r"tag", f"found ! at the beginning of a text; {_QUOTE}", False),
-    (r"directive", f"found % at the beginning of a line; {_QUOTE}", False),
+    (r"directive|incompatible YAML", f"found % at the beginning of a line; {_QUOTE}", False),
     (r"escape (?:character|sequence)",
      "found a \\ that means nothing inside double quotes; use single quotes", False),
     (r"block scalar", "found something behind the | or >; "
@@ -196,17 +217,19 @@ class _Builder:
     def build(self, node: yaml.Node, where: Where, parents: tuple[int, ...]) -> Any:
         line = node.start_mark.line + 1
         self.source.lines.setdefault(where, line)
-        self.repeated += id(node) in self.seen
-        self.seen.add(id(node))
+        identity = id(node.value)
+        if isinstance(node, yaml.CollectionNode):
+            self.repeated += len(node.value) if identity in self.seen else 0
+            self.seen.add(identity)
         if self.repeated > MOST_REPEATED:
             message = "found aliases (*name) that repeat too much; write the values out"
             raise _refused(self.source.file, line, message)
-        if id(node) in parents:
+        if identity in parents:
             message = "found an alias (*name) that contains itself; write the values out"
             raise _refused(self.source.file, line, message)
         if len(parents) >= DEEPEST:
             raise _too_deep(self.source.file, line)
-        parents = (*parents, id(node))
+        parents = (*parents, identity)
         if node.tag not in _TAGS[type(node)]:
             # Not shown: this may be the beginning of a password.
             raise _refused(self.source.file, line, f"found ! before a value; {_QUOTE}")
@@ -258,7 +281,7 @@ class _Builder:
         for part in reversed(parts):
             if not isinstance(part, dict):
                 line = node.start_mark.line + 1
-                raise _refused(self.source.file, line, "'<<' takes a mapping, such as an alias")
+                raise _refused(self.source.file, line, _MERGE)
             result |= part
         return result
 
