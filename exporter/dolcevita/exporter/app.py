@@ -22,7 +22,7 @@ from dolcevita.exporter import batches, exposition
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
-from dolcevita.probes import Target
+from dolcevita.probes import Target, heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,8 @@ class Exporter:
                 web.get("/status.css", self.style),
                 web.get("/sd", self.discovery),
                 web.get("/probe", self.probe),
+                web.get("/ping/{token}", self.ping),
+                web.post("/ping/{token}", self.ping),
                 web.get("/metrics", self.metrics),
                 web.get("/-/healthy", self.healthy),
                 web.post("/-/reload", self.reload),
@@ -194,6 +196,15 @@ class Exporter:
         target = Target(url, kind.options(), kind.expect())
         result = await self.prober.target(kind, target, _budget(request, TARGET_TIMEOUT))
         return _metrics(request, exposition.probe_metrics([({}, result)]))
+
+    async def ping(self, request: web.Request) -> web.Response:
+        """A job reports: its heartbeat is noted. 404 where no site has the token."""
+        options = (site.options for site in self.live.config.sites)
+        heartbeats = [o for o in options if isinstance(o, heartbeat.Options)]
+        if not heartbeat.ping(heartbeats, request.match_info["token"]):
+            text = "No heartbeat of sites.yml has this token.\n"
+            return web.Response(status=404, text=text)
+        return web.Response(text="Noted.\n")
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The exporter's own metrics and those of the configuration."""

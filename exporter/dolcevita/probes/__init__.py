@@ -1,12 +1,12 @@
 """The probers: one file a kind, one shape, one registry.
 
-A new prober is a file with a `KIND`, its test, and its name in `KINDS` below.
+A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 """
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from dolcevita.probes import curl, http
+from dolcevita.probes import curl, heartbeat, http
 from dolcevita.probes.attempts import probe
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
@@ -26,19 +26,24 @@ __all__ = [
     "probe",
 ]
 
-KINDS: Mapping[str, Kind] = {scheme: kind for kind in (http.KIND,) for scheme in kind.schemes}
+_ALL: tuple[Kind, ...] = (
+    heartbeat.KIND,
+    http.KIND,
+)
+
+KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.schemes}
 """The prober of each URL scheme."""
 
 PLANNED: frozenset[str] = frozenset(
     "tcp tls starttls dns icmp smtp smtps submission imap imaps pop3 pop3s ftp ftps ssh ldap ldaps "
-    "ws wss grpc grpcs postgres mysql redis mqtt ntp unix heartbeat".split()
+    "ws wss grpc grpcs postgres mysql redis mqtt ntp unix".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
 
 async def close() -> None:
     """End what the probers keep running on this event loop."""
-    for kind in {kind.name: kind for kind in KINDS.values()}.values():
+    for kind in _ALL:
         if kind.close:
             await kind.close()
     await curl.close()
