@@ -1,7 +1,11 @@
 """X.509 certificates as probes see them, and their metrics."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
+
+from cryptography import x509
 
 
 class Certificate(NamedTuple):
@@ -25,6 +29,36 @@ HELP: Mapping[str, str] = {
     "probe_tls_version_info": "The TLS version that was agreed on",
     "probe_tls_cipher_info": "The TLS cipher that was agreed on",
 }
+
+
+@lru_cache(maxsize=1024)
+def from_der(der: bytes) -> Certificate | None:
+    """From the DER form, names as RFC 4514 writes them; None if it cannot be read."""
+    try:
+        read = x509.load_der_x509_certificate(der)
+        names = _names(read)
+        subject, issuer = read.subject.rfc4514_string(), read.issuer.rfc4514_string()
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+    serial = f"{abs(read.serial_number):x}"
+    return Certificate(
+        subject=subject,
+        issuer=issuer,
+        names=names,
+        serial=serial.zfill(len(serial) + len(serial) % 2),
+        expires=read.not_valid_after_utc.timestamp(),
+        sha256=hashlib.sha256(der).hexdigest(),
+    )
+
+
+def _names(read: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    hosts = found.get_values_for_type(x509.DNSName)
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return (*hosts, *map(str, addresses))
 
 
 def earliest_expiry(certificates: Sequence[Certificate]) -> float:

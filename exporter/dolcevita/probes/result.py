@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """The registration of a domain has run out or is about to be taken away."""
     MISSED = "missed"
     """A job did not report within its period and grace."""
+    LOCAL = "local"
+    """This machine cannot make the probe: a right or a file that it takes is missing."""
     INTERNAL = "internal"
     """The prober itself failed: a fault of this program, with a traceback in its log."""
 
