@@ -6,7 +6,7 @@ A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from dolcevita.probes import curl, heartbeat, http
+from dolcevita.probes import curl, heartbeat, http, tcp, unix
 from dolcevita.probes.attempts import probe
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
@@ -29,14 +29,16 @@ __all__ = [
 _ALL: tuple[Kind, ...] = (
     heartbeat.KIND,
     http.KIND,
+    tcp.KIND,
+    unix.KIND,
 )
 
 KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.schemes}
 """The prober of each URL scheme."""
 
 PLANNED: frozenset[str] = frozenset(
-    "tcp tls starttls dns icmp smtp smtps submission imap imaps pop3 pop3s ftp ftps ssh ldap ldaps "
-    "ws wss grpc grpcs postgres mysql redis mqtt ntp unix".split()
+    "tls starttls dns icmp smtp smtps submission imap imaps pop3 pop3s ftp ftps ssh ldap ldaps "
+    "ws wss grpc grpcs postgres mysql redis mqtt ntp ".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
