@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.sc
 
 PLANNED: frozenset[str] = frozenset(
     "tls starttls dns icmp smtp smtps submission imap imaps pop3 pop3s ftp ftps ssh ldap ldaps "
-    "ws wss grpc grpcs postgres mysql redis mqtt ntp ".split()
+    "ws wss grpc grpcs postgres mysql redis mqtt ntp".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
