@@ -1,6 +1,7 @@
 """The command line: each command a few lines over the part that does the work."""
 
 import asyncio
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from dolcevita import probes
 from dolcevita.config import Config, UserError, did_you_mean, load
+from dolcevita.config.sites import parse_url
 
 app = typer.Typer(
     help="The monitoring stack that lets an independent enjoy dinner.",
@@ -123,7 +125,7 @@ def compile_(
         now = datetime.now(UTC)
         text = compiler.compile(config, base, templates or _templates(base), courier_url, now)
         if output:
-            compiler.write(output, text)
+            _write(output, text)
         else:
             typer.echo(text, nl=False)
 
@@ -136,14 +138,20 @@ def check(sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE) -> N
     from dolcevita.stack.settings import read_settings
 
     with user_errors():
+        settings = read_settings(Path(), os.environ)
         config = _load(sites, people)
         count = f"{len(config.sites)} site{'s' if len(config.sites) != 1 else ''}"
         typer.echo(f"{sites}: {count}")
         typer.echo(f"{people}: {_names(config)}")
-        programs = find_programs(read_settings(Path(), {}).data, typer.echo)
         text = compiler.compile(
             config, base, _templates(base), "http://127.0.0.1:9715", datetime.now(UTC)
         )
+        if not PROMETHEUS.is_file():
+            raise UserError(
+                f"{PROMETHEUS}: no such file; it comes with Dolce Vita, whose folder is where "
+                "to run this"
+            )
+        programs = find_programs(settings.data, typer.echo)
         compiler.check(text, programs.amtool, config, base)
         typer.echo(f"{base}: compiles, and amtool accepts it")
         result = subprocess.run(
@@ -203,9 +211,10 @@ def _target(
     if not is_url:
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
-    kind = probes.kind_of(text)
-    if kind is None:
-        raise UserError(f"no prober for '{text}': expected a URL of {', '.join(probes.KINDS)}")
+    try:
+        kind = probes.KINDS[parse_url(text, probes.KINDS).scheme]
+    except ValueError as error:
+        raise UserError(f"NAME-or-URL: {error}") from None
     return text, kind, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
 
 
@@ -227,9 +236,25 @@ def _templates(base: Path) -> str:
     return str((base.parent / "templates").absolute())
 
 
+def _write(path: Path, text: str) -> None:
+    from dolcevita.alerting import compile as compiler
+
+    if path.is_dir():
+        raise UserError(f"--output: {path} is a folder, expected the name of a file")
+    try:
+        compiler.write(path, text)
+    except OSError as error:
+        raise UserError(f"--output: {path} cannot be written: {error.strerror}") from None
+
+
 def _address(listen: str) -> tuple[str, int]:
     """('HOST:PORT') to both. Raises UserError."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"--listen: found '{listen}', expected HOST:PORT such as 127.0.0.1:9714")
-    return host.strip("[]"), int(port)
+    try:
+        url = parse_url(f"http://{listen}", ["http"])
+    except ValueError:
+        url = None
+    if url is None or url.netloc != listen or not (url.hostname and url.port):
+        raise UserError(
+            f"--listen: found '{listen}', expected HOST:PORT such as 127.0.0.1:9714 or [::1]:9714"
+        )
+    return url.hostname, url.port

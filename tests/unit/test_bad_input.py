@@ -131,7 +131,7 @@ def test_examples_of_the_design_load_as_they_stand(tmp_path: Path) -> None:
 
 PIECES = st.sampled_from(
     [*"\t\n \"'{}[]:,-#&*!|>%@`?\\\0\u2028\ufeff", "- ", ": ", "<<: ", "*a", "&a ", "!!int ",
-     "---\n", "null", "true", "1e999", "-1", "9" * 5000, "[" * 80, "https://", "smtp://x", "\U0001f600",
+     "---\n", "null", "true", "1e999", "9" * 5000, "[" * 80, "https://", "smtp://x", "\U0001f600",
      "://[", "..", "%zz", "\\ud800", "FR-", "24:00-00:00", "0001-01-01..2999-12-31"]
 )  # fmt: skip
 VALUES = st.recursive(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 LONGEST_SHOWN = 60
@@ -18,7 +19,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
+        file = _from_here(self.file)
+        place = f"{file}:{self.line}" if self.line else file
         return f"{place}: {printable(self.message)}"
 
 
@@ -40,6 +42,14 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     # Comparing takes time that grows with the square of the length.
     matches = get_close_matches(word.lower()[:LONGEST_SHOWN], by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else ""
+
+
+def _from_here(file: str) -> str:
+    """The path as the user would type it in the current folder."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return file
 
 
 def printable(text: str) -> str:

@@ -97,7 +97,7 @@ def parse_url(text: str, schemes: Collection[str]) -> SplitResult:
         raise ValueError(f"found {shown}, whose scheme '{url.scheme}' is not known: {hint}")
     if url.username is not None or url.password is not None:
         raise ValueError(
-            "holds a user name or password, which every label would show: "
+            "holds a user name or password, which would be shown wherever the URL is: "
             "take it out, up to and with the @"
         )
     if url.scheme in HOSTLESS:

@@ -115,6 +115,10 @@ _OBJECTIONS: list[tuple[str, str, bool]] = [
      "write [a, b], and texts that hold , [ ] { } in quotes", True),
     (r"expected ',' or '\}'", "found a '{' whose mapping goes wrong or is never closed; "
      "write {a: 1, b: 2}, and texts that hold , [ ] { } in quotes", True),
+    (r"the node content, but found '<(?:stream|document)",
+     "found a '[' or '{' that is never closed; add the closing one", False),
+    (r"the node content", "found a comma, colon or bracket where a value was expected; "
+     "put texts that hold , [ ] { } in quotes", False),
     (r"scanning an? (?:alias|anchor)|undefined alias",
      f"found * or & at the beginning of a text; {_QUOTE}", False),
     (r"tag", f"found ! at the beginning of a text; {_QUOTE}", False),
