@@ -1,5 +1,6 @@
 """Quiet time: the entries given to Alertmanager say what a plain reading of people.yml says."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,22 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dolcevita.alerting.calendar import intervals, next_reachable, reachable
-from dolcevita.config import Owner, Quiet
+from dolcevita.config import Owner, Problem, Quiet
+from dolcevita.config.source import Source
+from dolcevita.config.week import Week, read_quiet
 
 PARIS = ZoneInfo("Europe/Paris")
 EVENINGS = (time(19), time(9))
 
 
-def quiet(
-    hours: tuple[time, time] | None = None,
-    weekends: bool = False,
-    public_holidays: str = "",
-    away: tuple[tuple[date, date], ...] = (),
-) -> Quiet:
-    return Quiet(hours, weekends, public_holidays, away)
+@dataclass(frozen=True)
+class Wish:
+    """Quiet time as a user thinks of it."""
+
+    hours: tuple[time, time] | None = None
+    weekends: bool = False
+    public_holidays: str = ""
+    away: tuple[tuple[date, date], ...] = ()
 
 
-def owner(when: Quiet | None, timezone: str = "Europe/Paris") -> Owner:
+def quiet(wish: Wish) -> Quiet:
+    return Quiet(week(wish.hours), wish.weekends, wish.public_holidays, False, wish.away)
+
+
+def week(hours: tuple[time, time] | None) -> Week:
+    if hours is None:
+        return ()
+    text = f"{hours[0]:%H:%M}-{hours[1]:%H:%M}"
+    problems: list[Problem] = []
+    found = read_quiet(Source("people.yml", {}), ("owners", 0, "quiet", "hours"), text, problems)
+    assert not problems
+    return found
+
+
+def owner(wish: Wish | None, timezone: str = "Europe/Paris") -> Owner:
+    when = quiet(wish) if wish else None
     return Owner("marie", "fr", timezone, (), frozenset({"resolved"}), when, None, False)
 
 
@@ -32,7 +51,7 @@ def paris(text: str, fold: int = 0) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=PARIS, fold=fold)
 
 
-def disturbs(when: Quiet, wall: datetime) -> bool:
+def disturbs(when: Wish, wall: datetime) -> bool:
     """A plain reading of people.yml: the oracle."""
     minute = wall.time().replace(second=0, microsecond=0)
     if when.hours:
@@ -51,7 +70,7 @@ def disturbs(when: Quiet, wall: datetime) -> bool:
 
 def test_owner_without_quiet_time_is_always_reachable() -> None:
     assert reachable(owner(None), paris("2027-07-14T20:31"))
-    assert reachable(owner(quiet()), paris("2027-07-14T20:31"))
+    assert reachable(owner(Wish()), paris("2027-07-14T20:31"))
 
 
 @pytest.mark.parametrize(
@@ -68,17 +87,17 @@ def test_owner_without_quiet_time_is_always_reachable() -> None:
 def test_hours_over_midnight_begin_at_the_first_and_end_before_the_last(
     at: str, expected: bool
 ) -> None:
-    assert reachable(owner(quiet(EVENINGS)), paris(at)) is expected
+    assert reachable(owner(Wish(EVENINGS)), paris(at)) is expected
 
 
 def test_hours_may_end_at_midnight() -> None:
-    evening = owner(quiet((time(22), time(0))))
+    evening = owner(Wish((time(22), time(0))))
     assert not reachable(evening, paris("2027-07-13T23:59"))
     assert reachable(evening, paris("2027-07-14T00:00"))
 
 
 def test_weekends_are_whole_days() -> None:
-    restful = owner(quiet(weekends=True))
+    restful = owner(Wish(weekends=True))
     assert reachable(restful, paris("2027-07-16T23:59"))
     assert not reachable(restful, paris("2027-07-17T00:00"))
     assert not reachable(restful, paris("2027-07-18T23:59"))
@@ -87,20 +106,20 @@ def test_weekends_are_whole_days() -> None:
 
 def test_public_holidays_follow_the_country_and_its_subdivision() -> None:
     bastille = paris("2027-07-14T12:00")
-    assert not reachable(owner(quiet(public_holidays="FR")), bastille)
-    assert reachable(owner(quiet(public_holidays="DE")), bastille)
+    assert not reachable(owner(Wish(public_holidays="FR")), bastille)
+    assert reachable(owner(Wish(public_holidays="DE")), bastille)
     saint_stephen = paris("2027-12-26T12:00")
-    assert reachable(owner(quiet(public_holidays="FR")), saint_stephen)
-    assert not reachable(owner(quiet(public_holidays="FR-57")), saint_stephen)
+    assert reachable(owner(Wish(public_holidays="FR")), saint_stephen)
+    assert not reachable(owner(Wish(public_holidays="FR-57")), saint_stephen)
 
 
 def test_public_holidays_reach_two_years_beyond_this_one() -> None:
-    entries = intervals(quiet(public_holidays="FR"), "Europe/Paris", date(2027, 12, 31))
-    assert max(entry.year for entry in entries) == 2029
+    entries = intervals(quiet(Wish(public_holidays="FR")), "Europe/Paris", date(2027, 12, 31))
+    assert max(entry.years[0][0] for entry in entries) == 2029
 
 
 def test_absence_is_quiet_from_its_first_midnight_to_its_last() -> None:
-    traveller = owner(quiet(away=((date(2027, 7, 10), date(2027, 7, 25)),)))
+    traveller = owner(Wish(away=((date(2027, 7, 10), date(2027, 7, 25)),)))
     assert reachable(traveller, paris("2027-07-09T23:59:59"))
     assert not reachable(traveller, paris("2027-07-10T00:00"))
     assert not reachable(traveller, paris("2027-07-25T23:59:59"))
@@ -108,13 +127,13 @@ def test_absence_is_quiet_from_its_first_midnight_to_its_last() -> None:
 
 
 def test_past_absence_is_left_out() -> None:
-    past = quiet(away=((date(2027, 7, 1), date(2027, 7, 13)),))
-    assert intervals(past, "Europe/Paris", date(2027, 7, 14)) == ()
-    assert intervals(past, "Europe/Paris", date(2027, 7, 13))
+    past = Wish(away=((date(2027, 7, 1), date(2027, 7, 13)),))
+    assert intervals(quiet(past), "Europe/Paris", date(2027, 7, 14)) == ()
+    assert intervals(quiet(past), "Europe/Paris", date(2027, 7, 13))
 
 
 def test_last_day_of_the_month_of_summer_time_is_quiet() -> None:
-    traveller = owner(quiet(away=((date(2027, 3, 31), date(2027, 3, 31)),)))
+    traveller = owner(Wish(away=((date(2027, 3, 31), date(2027, 3, 31)),)))
     assert not reachable(traveller, paris("2027-03-31T12:00"))
     entries = intervals(traveller.quiet, "Europe/Paris", date(2027, 3, 1))
     assert {entry.location for entry in entries} == {"UTC"}
@@ -128,7 +147,7 @@ def test_last_day_of_the_month_of_summer_time_is_quiet() -> None:
 def test_quiet_hours_hold_at_the_wall_clock_on_the_nights_the_clock_changes(
     day: str, hours: tuple[time, time]
 ) -> None:
-    when = quiet(hours)
+    when = Wish(hours)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(hours=4)
     for minute in range(12 * 60):
         at = start + timedelta(minutes=minute)
@@ -136,7 +155,7 @@ def test_quiet_hours_hold_at_the_wall_clock_on_the_nights_the_clock_changes(
 
 
 def test_hour_that_exists_twice_is_quiet_twice() -> None:
-    night = owner(quiet((time(2), time(3))))
+    night = owner(Wish((time(2), time(3))))
     assert not reachable(night, paris("2027-10-31T02:30", fold=0))
     assert not reachable(night, paris("2027-10-31T02:30", fold=1))
     assert reachable(night, paris("2027-10-31T03:00"))
@@ -145,26 +164,26 @@ def test_hour_that_exists_twice_is_quiet_twice() -> None:
 @pytest.mark.parametrize(
     ("when", "at", "expected"),
     [
-        (quiet(EVENINGS), "2027-07-13T20:00", "2027-07-14T09:00"),
-        (quiet(EVENINGS), "2027-07-13T12:34", "2027-07-13T12:34"),
-        (quiet(EVENINGS, public_holidays="FR"), "2027-07-13T20:00", "2027-07-15T09:00"),
-        (quiet(EVENINGS, weekends=True), "2027-07-16T19:00", "2027-07-19T09:00"),
-        (quiet((time(22), time(2, 30))), "2027-03-28T01:00", "2027-03-28T03:00"),
+        (Wish(EVENINGS), "2027-07-13T20:00", "2027-07-14T09:00"),
+        (Wish(EVENINGS), "2027-07-13T12:34", "2027-07-13T12:34"),
+        (Wish(EVENINGS, public_holidays="FR"), "2027-07-13T20:00", "2027-07-15T09:00"),
+        (Wish(EVENINGS, weekends=True), "2027-07-16T19:00", "2027-07-19T09:00"),
+        (Wish((time(22), time(2, 30))), "2027-03-28T01:00", "2027-03-28T03:00"),
         (
-            quiet(EVENINGS, away=((date(2027, 7, 10), date(2027, 7, 25)),)),
+            Wish(EVENINGS, away=((date(2027, 7, 10), date(2027, 7, 25)),)),
             "2027-07-11T11:00",
             "2027-07-26T09:00",
         ),
     ],
 )
-def test_next_reachable_moment(when: Quiet, at: str, expected: str) -> None:
+def test_next_reachable_moment(when: Wish, at: str, expected: str) -> None:
     found = next_reachable(owner(when), paris(at))
     assert found is not None
     assert found.replace(tzinfo=None).isoformat(timespec="minutes") == expected
 
 
 def test_owner_who_is_away_for_years_is_not_reachable_at_all() -> None:
-    hermit = owner(quiet(away=((date(2027, 1, 1), date(2035, 1, 1)),)))
+    hermit = owner(Wish(away=((date(2027, 1, 1), date(2035, 1, 1)),)))
     assert next_reachable(hermit, paris("2027-07-14T12:00")) is None
 
 
@@ -197,7 +216,7 @@ def test_entries_say_what_people_yml_says(
     zone: str,
     start: datetime,
 ) -> None:
-    when = quiet(hours, weekends, public_holidays, away)
+    when = Wish(hours, weekends, public_holidays, away)
     who = owner(when, zone)
     for minute in range(0, 26 * 60, 15):
         at = start + timedelta(minutes=minute)

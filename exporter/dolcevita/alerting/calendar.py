@@ -1,71 +1,25 @@
-"""An owner's quiet time as Alertmanager time intervals, and the same data asked in Python."""
+"""A person's quiet time as Alertmanager time intervals, and the same data asked in Python."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import holidays
 
+from dolcevita.alerting.intervals import DAY, Interval, Muting, Ranges
 from dolcevita.config import Owner, Quiet
+from dolcevita.config.agenda import joined
+from dolcevita.config.quiet import last_day
+from dolcevita.config.week import Week
 
-DAY = 24 * 60
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-SATURDAY, SUNDAY = 5, 6
-YEARS_AHEAD = 2
-"""Public holidays are compiled for this year and so many after it."""
-
-HORIZON = timedelta(days=400)
-"""How far next_reachable looks: more than a year of absence means never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """One entry of Alertmanager's `time_intervals` ("Time interval", Alertmanager configuration).
-
-    An instant is inside when every part that is given holds on the wall clock of `location`.
-    `minutes` is [from, to) within the day, `weekdays` count from Monday as 0, `days` are the
-    first and last day of the month `month` of `year`.
-    """
-
-    location: str
-    minutes: tuple[int, int] = (0, DAY)
-    weekdays: tuple[int, ...] = ()
-    days: tuple[int, int] | None = None
-    month: int = 0
-    year: int = 0
-
-    def contains(self, at: datetime) -> bool:
-        wall = at.astimezone(ZoneInfo(self.location))
-        first, last = self.days or (1, 31)
-        return (
-            self.minutes[0] <= wall.hour * 60 + wall.minute < self.minutes[1]
-            and (not self.weekdays or wall.weekday() in self.weekdays)
-            and first <= wall.day <= last
-            and self.month in (0, wall.month)
-            and self.year in (0, wall.year)
-        )
-
-    def as_yaml(self) -> dict[str, Any]:
-        """The entry as Alertmanager 0.25 and later read it."""
-        entry: dict[str, Any] = {"location": self.location}
-        if self.minutes != (0, DAY):
-            start, end = (f"{m // 60:02}:{m % 60:02}" for m in self.minutes)
-            entry["times"] = [{"start_time": start, "end_time": end}]
-        if self.weekdays:
-            entry["weekdays"] = [WEEKDAYS[day] for day in self.weekdays]
-        if self.days:
-            first, last = self.days
-            entry["days_of_month"] = [str(first) if first == last else f"{first}:{last}"]
-            entry["months"] = [str(self.month)]
-            entry["years"] = [str(self.year)]
-        return entry
+SATURDAY = 5
+"""As date.weekday counts."""
 
 
 def intervals(quiet: Quiet | None, timezone: str, today: date) -> tuple[Interval, ...]:
-    """When not to disturb: the union of these. Absences that ended before `today` are left out."""
+    """When not to disturb: the union of these. What ended before `today` is left out."""
     if quiet is None:
         return ()
     return tuple(_intervals(quiet, timezone, today))
@@ -76,8 +30,7 @@ def reachable(owner: Owner, at: datetime) -> bool:
 
     Answers from the very entries that Alertmanager is given.
     """
-    quiet = _compiled(owner.quiet, owner.timezone, _local_day(owner, at))
-    return not any(interval.contains(at) for interval in quiet)
+    return not _muting(owner.quiet, owner.timezone, _local_day(owner, at)).contains(at)
 
 
 def next_reachable(owner: Owner, at: datetime) -> datetime | None:
@@ -85,102 +38,101 @@ def next_reachable(owner: Owner, at: datetime) -> datetime | None:
 
     To the minute; `at` itself when reachable now. None when quiet for more than a year.
     """
-    zone = ZoneInfo(owner.timezone)
-    if reachable(owner, at):
-        return at.astimezone(zone)
-    quiet = _compiled(owner.quiet, owner.timezone, _local_day(owner, at))
-    for instant in _changes(quiet, at):
-        if not any(interval.contains(instant) for interval in quiet):
-            return instant.astimezone(zone)
-    return None
+    left = _muting(owner.quiet, owner.timezone, _local_day(owner, at)).left(at)
+    return left.astimezone(ZoneInfo(owner.timezone)) if left else None
 
 
 def _local_day(owner: Owner, at: datetime) -> date:
     return at.astimezone(ZoneInfo(owner.timezone)).date()
 
 
-_compiled = lru_cache(maxsize=512)(intervals)
+@lru_cache(maxsize=512)
+def _muting(quiet: Quiet | None, timezone: str, today: date) -> Muting:
+    return Muting(intervals(quiet, timezone, today))
 
 
 def _intervals(quiet: Quiet, timezone: str, today: date) -> Iterator[Interval]:
-    if quiet.hours:
-        start, end = (_minute(moment) for moment in quiet.hours)
-        if start < end:
-            yield Interval(timezone, (start, end))
-        else:
-            yield Interval(timezone, (start, DAY))
-            if end:
-                yield Interval(timezone, (0, end))
+    yield from _weekly(quiet.hours, timezone)
     if quiet.weekends:
-        yield Interval(timezone, weekdays=(SATURDAY, SUNDAY))
-    for first, last in _merged([*_holidays(quiet.public_holidays, today), *quiet.away]):
-        if last >= today:
-            yield from _dated(first, last, ZoneInfo(timezone))
+        # Alertmanager's week begins on Sunday.
+        yield Interval(timezone, weekdays=((6, 6), (0, 0)))
+    zone = ZoneInfo(timezone)
+    days = [*((day, day) for day in _days_off(quiet, today)), *quiet.away]
+    whole = [(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
+             for first, last in days]  # fmt: skip
+    now = _midnight(today, zone)
+    for start, end in joined([*whole, *quiet.busy]):
+        if end > now:
+            yield from _dated(start, end)
+
+
+def _weekly(hours: Week, timezone: str) -> Iterator[Interval]:
+    """An entry for each set of weekdays that have the same ranges."""
+    ranges: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for day, start, end in hours:
+        ranges[day].append((start, end))
+    days: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+    for day, of_day in sorted(ranges.items()):
+        days[tuple(of_day)].append(day)
+    for minutes, alike in days.items():
+        weekdays: Ranges = tuple((number, number) for number in ((day + 1) % 7 for day in alike))
+        yield Interval(
+            timezone,
+            minutes if minutes != ((0, DAY),) else (),
+            weekdays if len(alike) < 7 else (),
+        )
+
+
+def _days_off(quiet: Quiet, today: date) -> list[date]:
+    """Public holidays, and where wanted the days that lie between one and a weekend."""
+    if not quiet.public_holidays:
+        return []
+    country, _, subdivision = quiet.public_holidays.partition("-")
+    # A bridge may lead into a year that is not asked for.
+    years = range(today.year - 1, last_day(today).year + 2)
+    found = set(holidays.country_holidays(country, subdiv=subdivision or None, years=years))
+    if quiet.bridge_days:
+        found |= {
+            day
+            for holiday in found
+            for day, beyond in (
+                (holiday + timedelta(days=1), holiday + timedelta(days=2)),
+                (holiday - timedelta(days=1), holiday - timedelta(days=2)),
+            )
+            if day.weekday() < SATURDAY and (beyond.weekday() >= SATURDAY or beyond in found)
+        }
+    return [day for day in found if today.year <= day.year <= last_day(today).year]
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def _dated(start: datetime, end: datetime) -> Iterator[Interval]:
+    """From `start` to `end` as entries in UTC.
+
+    In UTC, because Alertmanager up to 0.33 measures a month as (hours / 24) in the entry's
+    location: the month of the change to summer time comes out a day short, and its last day
+    (31 March in Paris) would not be quiet.
+    """
+    whole_first = start.date() if start.time() == time() else start.date() + timedelta(days=1)
+    if start.date() < whole_first:
+        until = DAY if start.date() < end.date() else _minute(end.time())
+        yield _on(start.date(), start.date(), ((_minute(start.time()), until),))
+    day = whole_first
+    while day < end.date():
+        next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+        month_end = min(end.date(), next_month) - timedelta(days=1)
+        yield _on(day, month_end, ())
+        day = month_end + timedelta(days=1)
+    if whole_first <= end.date() and end.time() != time():
+        yield _on(end.date(), end.date(), ((0, _minute(end.time())),))
 
 
 def _minute(moment: time) -> int:
     return moment.hour * 60 + moment.minute
 
 
-def _holidays(region: str, today: date) -> list[tuple[date, date]]:
-    if not region:
-        return []
-    country, _, subdivision = region.partition("-")
-    days = holidays.country_holidays(
-        country,
-        subdiv=subdivision or None,
-        years=range(today.year, today.year + YEARS_AHEAD + 1),
-    )
-    return [(day, day) for day in days]
-
-
-def _merged(ranges: Iterable[tuple[date, date]]) -> list[tuple[date, date]]:
-    """Ranges that touch or overlap become one, so that a holiday within an absence adds nothing."""
-    merged: list[tuple[date, date]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + timedelta(days=1):
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _dated(first: date, last: date, zone: ZoneInfo) -> Iterator[Interval]:
-    """Whole local days, `first` to `last`, as entries in UTC.
-
-    In UTC, because Alertmanager up to 0.33 measures a month as (hours / 24) in the entry's
-    location: the month of the change to summer time comes out a day short, and its last day
-    (31 March in Paris) would not be quiet.
-    """
-    start = datetime.combine(first, time(), zone).astimezone(UTC)
-    end = datetime.combine(last + timedelta(days=1), time(), zone).astimezone(UTC)
-    whole_first = start.date() if start.time() == time() else start.date() + timedelta(days=1)
-    if start.date() < whole_first:
-        until = DAY if start.date() < end.date() else _minute(end.time())
-        yield _on(start.date(), start.date(), (_minute(start.time()), until))
-    day = whole_first
-    while day < end.date():
-        next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-        month_end = min(end.date(), next_month) - timedelta(days=1)
-        yield _on(day, month_end, (0, DAY))
-        day = month_end + timedelta(days=1)
-    if whole_first <= end.date() and end.time() != time():
-        yield _on(end.date(), end.date(), (0, _minute(end.time())))
-
-
-def _on(first: date, last: date, minutes: tuple[int, int]) -> Interval:
-    return Interval("UTC", minutes, (), (first.day, last.day), first.month, first.year)
-
-
-def _changes(quiet: tuple[Interval, ...], at: datetime) -> Iterator[datetime]:
-    """Every instant after `at` at which quiet can end, in order, up to the horizon.
-
-    Offsets from UTC and changes of the clock are whole quarters of an hour, so an end at minute
-    m of some clock is an end at m, m+15, m+30 or m+45 of every clock.
-    """
-    ends = {0, *(interval.minutes[1] for interval in quiet)}
-    minutes = sorted({(end + quarter) % 60 for end in ends for quarter in (0, 15, 30, 45)})
-    hour = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    while hour < at + HORIZON:
-        yield from (moment for m in minutes if (moment := hour + timedelta(minutes=m)) > at)
-        hour += timedelta(hours=1)
+def _on(first: date, last: date, minutes: Ranges) -> Interval:
+    month, year = (first.month, first.month), (first.year, first.year)
+    return Interval("UTC", minutes, (), ((first.day, last.day),), (month,), (year,))

@@ -6,8 +6,9 @@ from datetime import date
 from pathlib import Path
 
 from dolcevita.config.model import Duration, Strict, format_duration, one_or_many, parse_duration
-from dolcevita.config.people import Channel, Owner, PeopleReader, Person, Provider, Quiet
+from dolcevita.config.people import Channel, Escalation, Owner, PeopleReader, Person, Provider
 from dolcevita.config.problems import ConfigError, Problem, UserError, did_you_mean
+from dolcevita.config.quiet import Quiet
 from dolcevita.config.sites import KindModels, Site, SitesReader
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Duration",
+    "Escalation",
     "KindModels",
     "Owner",
     "Person",
@@ -40,6 +42,12 @@ class Config:
     owners: tuple[Owner, ...]
     providers: tuple[Provider, ...]
     warnings: tuple[Problem, ...] = ()
+    watchdog: Channel | None = None
+
+    def calendars(self) -> tuple[Path, ...]:
+        """The files and folders whose edits are edits of people.yml as well."""
+        times = [owner.quiet for owner in self.owners] + [who.off for who in self.providers]
+        return tuple(dict.fromkeys(path for quiet in times if quiet for path in quiet.files))
 
 
 def load(
@@ -72,4 +80,4 @@ def load(
     if problems:
         raise ConfigError(problems)
     warnings = (*sites_reader.warnings, *people_reader.warnings)
-    return Config(watched, owners, providers, warnings)
+    return Config(watched, owners, providers, warnings, people_reader.watchdog)

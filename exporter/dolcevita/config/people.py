@@ -3,16 +3,16 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-import holidays
 from pydantic import BeforeValidator
 
+from dolcevita.config import week
 from dolcevita.config.model import Duration, Name, Strict, one_or_many, validate
 from dolcevita.config.problems import (
     ConfigError,
@@ -23,12 +23,14 @@ from dolcevita.config.problems import (
     nearest,
     short,
 )
+from dolcevita.config.quiet import Quiet, QuietModel, Times, Working
 from dolcevita.config.source import Source, Where, read
 
 Hears = Literal["resolved", "down", "overdue", "warnings", "report"]
 SHORT_FORMS = ("email", "webhook", "apprise")
-FIRST_YEAR, LAST_YEAR = 2000, 2999
-"""An absence outside is a slip of the keyboard."""
+
+OVERDUE_AFTER = 4 * 3600.0
+"""Seconds, for an owner who hears of what is overdue and does not say when that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +49,6 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Quiet:
-    """When an owner wants peace: the union of its parts, in the owner's time zone.
-
-    `hours` is (from, to) on the wall clock, over midnight when to <= from; a `to` of midnight
-    ends the day. `public_holidays` is a country, with subdivision where there is one
-    ('FR', 'FR-57'), or ''. `away` are inclusive ranges of days.
-    """
-
-    hours: tuple[time, time] | None
-    weekends: bool
-    public_holidays: str
-    away: tuple[tuple[date, date], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Person:
     """What owners and providers have in common."""
 
@@ -72,13 +59,27 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """Who is called when a provider has not fixed an incident `after` seconds."""
+
+    to: str
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Provider(Person):
-    """On call round the clock: gets every page and every recovery."""
+    """On call round the clock: gets every page and every recovery.
+
+    Warnings wait while `off`: the time outside of their working hours.
+    """
+
+    off: Quiet | None = None
+    escalate: Escalation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Owner(Person):
-    """Gets good news, never in quiet hours. `overdue_after` is seconds."""
+    """Gets good news, never in quiet hours. `overdue_after` is seconds, None when not told."""
 
     hears: frozenset[str]
     quiet: Quiet | None
@@ -104,91 +105,6 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _hours(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected one range such as 19:00-09:00")
-    parse_hours(value)
-    return value
-
-
-def parse_hours(value: str) -> tuple[time, time]:
-    """('19:00-09:00') to (from, to). Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,2}):(\d{2})\s*[-\u2013\u2014]\s*(\d{1,2}):(\d{2})", value)
-    if not match:
-        raise ValueError(f"found {found(value)}, expected one range such as 19:00-09:00")
-    hour, minute, to_hour, to_minute = (int(group) for group in match.groups())
-    if (to_hour, to_minute) == (24, 0):
-        to_hour = 0
-    if max(hour, to_hour) > 23 or max(minute, to_minute) > 59:
-        raise ValueError(f"found {found(value)}, expected times from 00:00 to 23:59")
-    if (hour, minute) == (to_hour, to_minute):
-        raise ValueError(
-            f"found {found(value)}, which begins and ends at the same time, "
-            "expected one range such as 19:00-09:00"
-        )
-    return time(hour, minute), time(to_hour, to_minute)
-
-
-def _country(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected a country code such as FR")
-    country, _, subdivision = value.partition("-")
-    supported = holidays.list_supported_countries()
-    if country not in supported:
-        upper = value.upper()
-        match = upper if upper.partition("-")[0] in supported else _code_of(value)
-        hint = f"did you mean '{match}'?" if match else "expected a country code such as FR"
-        raise ValueError(f"found {found(value)}, which is no known country: {hint}")
-    if subdivision and subdivision not in supported[country]:
-        known = supported[country]
-        hint = f": {did_you_mean(subdivision, known)}" if known else f"; write {country} alone"
-        raise ValueError(
-            f"found {found(value)}, but {country} has no subdivision '{subdivision}'{hint}"
-        )
-    return value
-
-
-def _code_of(country: str) -> str:
-    """The code of a country that is written out in English, or ''."""
-    codes = {name: entity[1] for name, entity in holidays.registry.COUNTRIES.items()}
-    name = nearest(country.replace(" ", "_"), codes, cutoff=0.8)
-    return codes[name] if name else ""
-
-
-def parse_away(value: str) -> tuple[date, date]:
-    """('2027-07-10..2027-07-25') or one day to (first, last), as written. Raises ValueError."""
-    first, dots, last = value.partition("..")
-    return _day(first, value), _day(last if dots else first, value)
-
-
-def _day(text: str, value: str) -> date:
-    match = re.fullmatch(r"\s*(\d{4})-(\d{2})-(\d{2})\s*", text)
-    if not match:
-        raise ValueError(f"found {found(value)}, expected days such as 2027-07-10..2027-07-25")
-    year, month, day = (int(group) for group in match.groups())
-    try:
-        found_day = date(year, month, day)
-    except ValueError:
-        raise ValueError(f"found {found(value)}, but there is no day {text.strip()}") from None
-    if not FIRST_YEAR <= year <= LAST_YEAR:
-        raise ValueError(f"found {found(value)}, expected years from {FIRST_YEAR} to {LAST_YEAR}")
-    return found_day
-
-
-def _away(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected days such as 2027-07-10..2027-07-25")
-    parse_away(value)
-    return value
-
-
-class _Quiet(Strict):
-    hours: Annotated[str, BeforeValidator(_hours)] | None = None
-    weekends: bool = False
-    public_holidays: Annotated[str, BeforeValidator(_country)] | None = None
-    away: Annotated[list[Annotated[str, BeforeValidator(_away)]], one_or_many()] = []
-
-
 class _Person(Strict):
     name: Name
     language: Literal["en", "fr"] = "en"
@@ -196,26 +112,49 @@ class _Person(Strict):
     notify: list[Any] = []
 
 
+class _Escalation(Strict):
+    to: Name
+    after: Duration
+
+
+class _Provider(_Person):
+    working_hours: Working | None = None
+    escalate: _Escalation | None = None
+
+
 class _Owner(_Person):
     hears: Annotated[list[Hears], one_or_many()] = ["resolved"]
-    quiet: _Quiet | None = None
+    quiet: QuietModel | None = None
     overdue_after: Duration | None = None
     overdue_wakes: bool = False
+
+
+_TIMES: Mapping[str, tuple[str, week.ReadHours]] = {
+    "providers": ("working_hours", week.read_off),
+    "owners": ("quiet", week.read_quiet),
+}
+"""By list of people: the key of their times, and how its hours become quiet ones."""
 
 
 class _File(Strict):
     providers: list[Any]
     owners: list[Any]
+    watchdog: Any = None
+    watchdog_file: Any = None
 
 
 class PeopleReader:
-    """Reads one people.yml, gathering every problem before it gives up."""
+    """Reads one people.yml, gathering every problem before it gives up.
+
+    After `read`, `watchdog` is where to send the sign of life, a webhook, if anywhere.
+    """
 
     def __init__(self, path: Path, today: date) -> None:
         self.path = path
         self.today = today
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.watchdog: Channel | None = None
 
     def read(self) -> tuple[tuple[Owner, ...], tuple[Provider, ...]]:
         """Owners and providers in file order. Raises ConfigError with every problem."""
@@ -226,20 +165,25 @@ class PeopleReader:
         file = validate(_File, source.data, source, (), self.problems)
         if file is None:
             raise ConfigError(self.problems)
-        providers = self._people(source, "providers", file.providers, _Person)
-        owners = self._people(source, "owners", file.owners, _Owner)
+        times = Times(source, self.today, self.problems, self.warnings)
+        providers = self._people(source, "providers", file.providers, _Provider, times)
+        owners = self._people(source, "owners", file.owners, _Owner, times)
+        self.watchdog = self._watchdog(source)
+        self._check_escalations(source, providers)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda p: p.line))
         return (
-            tuple(self._owner(source, where, person) for where, person in owners),
-            tuple(
-                Provider(person.name, person.language, person.timezone, self._notify(source, where))
-                for where, person in providers
-            ),
+            tuple(self._owner(source, where, person, times) for where, person in owners),
+            tuple(self._provider(source, where, person, times) for where, person in providers),
         )
 
     def _people(
-        self, source: Source, role: str, entries: list[Any], model: type[_Person]
+        self,
+        source: Source,
+        role: str,
+        entries: list[Any],
+        model: type[_Person],
+        times: Times,
     ) -> list[tuple[Where, Any]]:
         if not entries:
             message = f"{role}: the list is empty: add at least one {role.removesuffix('s')}"
@@ -252,9 +196,13 @@ class PeopleReader:
                 message = f"{role}: found {kind(entry)}, expected 'name:' and a person's other keys"
                 self.problems.append(source.problem(where, message))
                 continue
+            key, read_hours = _TIMES[role]
+            times.read_hours((*where, key), read_hours)
             person = validate(model, entry, source, where, self.problems)
             if person is None:
                 continue
+            if wanted := getattr(person, key):
+                times.read((*where, key), wanted, person.timezone)
             if person.name in first:
                 message = (
                     f"found the name {short(person.name)} twice "
@@ -310,6 +258,38 @@ class PeopleReader:
             )
             refuse(f"{key}: {shown}, expected {_EXPECTED_VALUE[key]}")
 
+    def _watchdog(self, source: Source) -> Channel | None:
+        given = [key for key in ("watchdog", "watchdog_file") if key in source.data]
+        if len(given) > 1:
+            message = "found 'watchdog' and 'watchdog_file'; keep one"
+            self.problems.append(source.problem((given[1],), message))
+        for key in given:
+            value = source.data[key]
+            form = key.replace("watchdog", "webhook")
+            if isinstance(value, str) and _CHECKS[form](value):
+                place = f"{source.file}:{source.line((key,))}"
+                return Channel("webhook", value, form != "webhook", place)
+            hidden = " (not shown, it may be a secret)" if isinstance(value, str) else ""
+            message = f"{key}: found {kind(value)}{hidden}, expected {_EXPECTED_VALUE[form]}"
+            self.problems.append(source.problem((key,), message))
+        return None
+
+    def _check_escalations(
+        self, source: Source, providers: list[tuple[Where, "_Provider"]]
+    ) -> None:
+        names = {person.name for _, person in providers}
+        for where, person in providers:
+            if person.escalate is None or person.escalate.to in names - {person.name}:
+                continue
+            to = person.escalate.to
+            hint = (
+                "name somebody else"
+                if to == person.name
+                else did_you_mean(to, names - {person.name})
+            )
+            message = f"escalate.to: found {short(to)}, expected another provider: {hint}"
+            self.problems.append(source.problem((*where, "escalate", "to"), message))
+
     def _notify(self, source: Source, where: Where) -> tuple[Channel, ...]:
         entries = _at(source.data, where).get("notify") or []
         channels = []
@@ -324,38 +304,30 @@ class PeopleReader:
                 channels.append(Channel(short, value, short != key, place))
         return tuple(channels)
 
-    def _owner(self, source: Source, where: Where, person: _Owner) -> Owner:
+    def _provider(self, source: Source, where: Where, person: _Provider, times: Times) -> Provider:
+        escalate = person.escalate
+        return Provider(
+            name=person.name,
+            language=person.language,
+            timezone=person.timezone,
+            notify=self._notify(source, where),
+            off=times.of((*where, "working_hours")),
+            escalate=Escalation(escalate.to, escalate.after) if escalate else None,
+        )
+
+    def _owner(self, source: Source, where: Where, person: _Owner, times: Times) -> Owner:
+        overdue_after = person.overdue_after
+        if overdue_after is None and "overdue" in person.hears:
+            overdue_after = OVERDUE_AFTER
         return Owner(
             name=person.name,
             language=person.language,
             timezone=person.timezone,
             notify=self._notify(source, where),
             hears=frozenset(person.hears),
-            quiet=self._quiet(source, (*where, "quiet"), person.quiet),
-            overdue_after=person.overdue_after,
+            quiet=times.of((*where, "quiet")),
+            overdue_after=overdue_after,
             overdue_wakes=person.overdue_wakes,
-        )
-
-    def _quiet(self, source: Source, where: Where, quiet: _Quiet | None) -> Quiet | None:
-        if quiet is None:
-            return None
-        away = []
-        for i, text in enumerate(quiet.away):
-            first, last = parse_away(text)
-            place = (*where, "away", i)
-            if last < first:
-                message = f"away: '{text}' is reversed; taken as {last}..{first}, write it so"
-                self.warnings.append(source.problem(place, message))
-                first, last = last, first
-            if last < self.today:
-                message = f"away: '{text}' is over; take it out"
-                self.warnings.append(source.problem(place, message))
-            away.append((first, last))
-        return Quiet(
-            hours=parse_hours(quiet.hours) if quiet.hours else None,
-            weekends=quiet.weekends,
-            public_holidays=quiet.public_holidays or "",
-            away=tuple(away),
         )
 
 
