@@ -99,7 +99,7 @@ def config(tmp_path, sites: str) -> Config:
 SITES = """
 sites:
   - http://plain.example
-  - {name: shop, url: "http://shop.example", every: 30s, down_after: 2m, host: srv1,
+  - {name: shop, url: "http://shop.example", every: 30s, down_after: 2m, host: srv1, objective: 99.9%,
      expect: {under: 2s}, labels: {customer: acme}}
   - {name: uplink, url: "http://one.example", sentinel: true}
 """
@@ -115,6 +115,8 @@ def test_thresholds_come_from_the_configuration_with_all_labels(tmp_path):
     assert value(metrics, "site_recover_after_seconds", **shop) >= 70
     assert value(metrics, "site_slow_seconds", **shop) == 2
     assert value(metrics, "site_slow_seconds", site="plain.example") is None
+    assert value(metrics, "site_objective_ratio", **shop) == 0.999
+    assert value(metrics, "site_objective_ratio", site="plain.example") is None
     assert value(metrics, "site_sentinel", site="uplink") == 1
     assert value(metrics, "site_sentinel", site="shop") is None
 

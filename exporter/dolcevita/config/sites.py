@@ -4,11 +4,12 @@ import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from dolcevita.config.model import Duration, Name, Strict, format_duration, validate
 from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found, kind, short
@@ -50,7 +51,8 @@ class KindModels(Protocol):
 class Site:
     """One watched site. Times are seconds; `host` is '' where none was given.
 
-    `options` and `expect` are the models of the site's kind.
+    `options` and `expect` are the models of the site's kind. `objective` is the part of the time
+    that it should answer, above 0 and below 1.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Site:
     labels: Mapping[str, str]
     options: BaseModel
     expect: BaseModel
+    objective: float | None = None
     source: str = ""
 
 
@@ -132,6 +135,26 @@ def _is_host(host: str) -> bool:
     return len(host) < 254 and all(re.fullmatch(r"[\w-]{1,63}", label) for label in labels)
 
 
+def parse_objective(value: Any) -> float:
+    """0.999 from '99.9%'. Raises ValueError on what is no percentage between 0 and 100.
+
+    100% is none: it leaves no error budget that could burn.
+    """
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", value) if isinstance(value, str) else None
+    percent = Decimal(match[1]) if match else Decimal(0)
+    if not 0 < percent < 100:
+        raise ValueError("expected a percentage above 0% and below 100%, such as 99.9%")
+    return float(percent / 100)
+
+
+def _default_objective(defaults: Mapping[str, Any]) -> float | None:
+    text = defaults.get("objective")
+    return None if text is None else parse_objective(text)
+
+
+Objective = Annotated[float, BeforeValidator(parse_objective)]
+
+
 def _label(value: Any) -> Any:
     if not isinstance(value, str | int | float):
         raise ValueError("expected a text")
@@ -149,6 +172,7 @@ class _Defaults(_Timing):
     owner: str | None = None
     provider: str | None = None
     host: str | None = None
+    objective: Objective | None = None
     labels: dict[str, Annotated[Any, AfterValidator(_label)]] = {}
 
 
@@ -303,6 +327,7 @@ class SitesReader:
             },
             options=options,
             expect=expect,
+            objective=entry.objective or _default_objective(defaults),
             source=f"{source.file}:{source.line(where)}",
         )
 

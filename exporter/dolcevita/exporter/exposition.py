@@ -22,6 +22,7 @@ HELP: Mapping[str, str] = {
     "site_interval_seconds": "Time from one probe to the next",
     "site_down_after_seconds": "How long a site must fail to be down",
     "site_recover_after_seconds": "How long a site must be fine to be up again",
+    "site_objective_ratio": "The part of the time that a site should answer; only where it is set",
     "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
@@ -95,6 +96,8 @@ def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
         gauges.add("site_recover_after_seconds", labels, site.recover_after)
         if isinstance(site.expect, Expectations) and site.expect.under:
             gauges.add("site_slow_seconds", labels, site.expect.under)
+        if site.objective:
+            gauges.add("site_objective_ratio", labels, site.objective)
         if site.sentinel:
             gauges.add("site_sentinel", labels, 1)
     for owner in config.owners:
