@@ -208,7 +208,7 @@ def test_an_outage_pages_the_provider_and_tells_both_of_its_end(stack: Stack) ->
 
 def test_an_edit_that_replaces_the_file_is_followed_within_ten_seconds(stack: Stack) -> None:
     until(lambda: stack.query("up"), "Prometheus' first scrape", within=60)
-    sites = [*SITES["sites"], {"name": "second", "url": "http://shop/second"}]  # type: ignore[misc]
+    sites = [*SITES["sites"], {"name": "second", "url": "http://shop/second"}]
     stack.edit("sites.yml", {**SITES, "sites": sites})
     until(lambda: stack.query('probe_success{site="second"}'), "the new site", within=10)
     people = json.loads(json.dumps(PEOPLE))

@@ -118,7 +118,7 @@ def end(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Callable[[str], Up]]:
-    made = []
+    made: list[Up] = []
 
     def make(end: str) -> Up:
         try:

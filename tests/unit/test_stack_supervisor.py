@@ -180,7 +180,7 @@ def test_a_terminal_that_stands_still_holds_up_nothing(
         running = start(one=WEB.replace('print("hello"', 'print("x\\n" * 200_000, "hello"'))
         hellos = tmp_path / "logs/one.log"
         until(lambda: hellos.exists() and hellos.read_text().count("hello") == 1, "the first start")
-        first = until(lambda: running.children().get("one"), "the component")
+        first = until(lambda: running.children().get("one", 0), "the component")
         until(lambda: "all well" in (tmp_path / "logs/dolcevita.log").read_text(), "all well")
         os.kill(first, signal.SIGKILL)
         until(lambda: hellos.read_text().count("hello") == 2, "the second start")
