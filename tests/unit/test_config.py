@@ -16,8 +16,8 @@ from dolcevita.config import (
     load,
     parse_duration,
 )
-from dolcevita.config.people import parse_hours
 from dolcevita.config.source import read
+from dolcevita.config.week import parse_hours
 from dolcevita.probes import http
 
 KINDS = {"http": http.KIND, "https": http.KIND}
