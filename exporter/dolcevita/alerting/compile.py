@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from dolcevita.alerting.calendar import intervals
-from dolcevita.alerting.receivers import Role, receiver
+from dolcevita.alerting.receivers import KINDS_SINCE, Role, receiver, sign_of_life
 from dolcevita.config import (
     Channel,
     Config,
@@ -24,23 +24,25 @@ from dolcevita.config import (
     Owner,
     Person,
     Problem,
+    Provider,
     UserError,
     did_you_mean,
 )
 from dolcevita.config.source import Source, Where, read
 
+PROVIDER_ROLES = {"provider": False, "provider:warnings": True}
+"""Receiver of the base file: whether it waits for a provider's working hours."""
+
 OWNER_ROLES: dict[str, Callable[[Owner], tuple[bool, bool]]] = {
     "owner:resolved": lambda owner: ("resolved" in owner.hears, True),
     "owner:down": lambda owner: ("down" in owner.hears, True),
     "owner:warnings": lambda owner: ("warnings" in owner.hears, True),
-    "owner:overdue": lambda owner: (
-        "overdue" in owner.hears or owner.overdue_after is not None,
-        not owner.overdue_wakes,
-    ),
+    "owner:overdue": lambda owner: (owner.overdue_after is not None, not owner.overdue_wakes),
 }
 """Receiver of the base file: whether an owner hears it, and whether quiet time mutes it."""
 
-ROLES = ("provider", *OWNER_ROLES)
+WATCHDOG = "watchdog"
+ROLES = (*PROVIDER_ROLES, *OWNER_ROLES, WATCHDOG)
 NOBODY = "nobody"
 AMTOOL_SECONDS = 30
 
@@ -63,6 +65,8 @@ def compile(
     quiet = _quiet(config, now)
     data["route"] = _expanded(data["route"], "", config, set(quiet))
     data["receivers"] += [receiver(person, role, courier_url) for role, person in _people(config)]
+    if config.watchdog:
+        data["receivers"].append(sign_of_life(WATCHDOG, config.watchdog))
     data["time_intervals"] = [
         *(data.get("time_intervals") or []),
         *({"name": name, "time_intervals": entries} for name, entries in quiet.items()),
@@ -135,14 +139,21 @@ def _people(config: Config) -> Iterator[tuple[Role, Person]]:
 
 
 def _quiet(config: Config, now: datetime) -> dict[str, list[dict[str, Any]]]:
-    """Entries by time interval name, for the owners who have any."""
+    """Entries by time interval name, for the people who have any."""
     found = {}
-    for owner in config.owners:
-        today = now.astimezone(ZoneInfo(owner.timezone)).date()
-        entries = [i.as_yaml() for i in intervals(owner.quiet, owner.timezone, today)]
+    people: tuple[Owner | Provider, ...] = (*config.owners, *config.providers)
+    for person in people:
+        quiet = person.quiet if isinstance(person, Owner) else person.off
+        today = now.astimezone(ZoneInfo(person.timezone)).date()
+        entries = [i.as_yaml() for i in intervals(quiet, person.timezone, today)]
         if entries:
-            found[f"quiet/{owner.name}"] = entries
+            found[_interval(person)] = entries
     return found
+
+
+def _interval(person: Person) -> str:
+    """The name of a person's time interval."""
+    return f"{'quiet' if isinstance(person, Owner) else 'off'}/{person.name}"
 
 
 def _expanded(
@@ -154,35 +165,45 @@ def _expanded(
     result["routes"] = [
         _expanded(child, role, config, quiet) for child in route.get("routes") or []
     ]
-    if role == "provider":
+    if role in PROVIDER_ROLES:
+        waits = PROVIDER_ROLES[role]
         # What names no known provider is for the first: no alert may get lost.
         first, *others = config.providers
+        for other in others:
+            child = _child(route, "provider", other.name)
+            result["routes"].append(_muted(child, other, quiet) if waits else child)
         result["receiver"] = f"provider/{first.name}"
-        result["routes"] += [_child(route, "provider", other.name, None) for other in others]
+        result = _muted(result, first, quiet) if waits else result
     elif role in OWNER_ROLES:
         result["receiver"] = NOBODY
         for owner in config.owners:
-            hears, muted = OWNER_ROLES[role](owner)
-            mute = f"quiet/{owner.name}"
+            hears, waits = OWNER_ROLES[role](owner)
             if hears:
-                mute_by = mute if muted and mute in quiet else None
-                result["routes"].append(_child(route, "owner", owner.name, mute_by))
+                child = _child(route, "owner", owner.name)
+                result["routes"].append(_muted(child, owner, quiet) if waits else child)
+    elif role == WATCHDOG and not config.watchdog:
+        result["receiver"] = NOBODY
     if not result["routes"]:
         del result["routes"]
     return result
 
 
-def _child(parent: dict[str, Any], role: Role, name: str, mute: str | None) -> dict[str, Any]:
+def _child(parent: dict[str, Any], role: Role, name: str) -> dict[str, Any]:
     # Alertmanager does not hand time intervals down to child routes.
     kept = ("mute_time_intervals", "active_time_intervals")
-    child = {key: list(parent[key]) for key in kept if parent.get(key)}
-    if mute:
-        child["mute_time_intervals"] = [*child.get("mute_time_intervals", []), mute]
     return {
         "matchers": [f"{role}={json.dumps(name, ensure_ascii=False)}"],
         "receiver": f"{role}/{name}",
-        **child,
+        **{key: list(parent[key]) for key in kept if parent.get(key)},
     }
+
+
+def _muted(route: dict[str, Any], person: Person, quiet: set[str]) -> dict[str, Any]:
+    """The route, muted while the person wants peace, if they ever do."""
+    name = _interval(person)
+    if name not in quiet:
+        return route
+    return route | {"mute_time_intervals": [*(route.get("mute_time_intervals") or []), name]}
 
 
 def _template_path(entry: str, base: Path, templates: str | Path) -> str:
@@ -262,10 +283,18 @@ def _refusal(text: str, amtool: Path) -> str:
 
 def _blame(channel: Channel, words: str) -> Problem:
     """The refusal at the line of people.yml, without line numbers and secrets of ours."""
+    file, _, line = channel.source.rpartition(":")
+    if f"field {channel.kind} not found" in words:
+        since = KINDS_SINCE.get(channel.kind)
+        hint = (
+            f"needs Alertmanager {since} or later: update it, or choose another channel"
+            if since
+            else f"is no receiver of this Alertmanager: {did_you_mean(channel.kind, KINDS_SINCE)}"
+        )
+        return Problem(file, int(line), f"{channel.kind} {hint}")
     words = re.sub(r"yaml: unmarshal errors: |line \d+: ", "", words)
     for secret in _texts(channel.value):
         words = words.replace(secret, "...")
-    file, _, line = channel.source.rpartition(":")
     return Problem(file, int(line), f"{channel.kind}: Alertmanager refuses it: {words}")
 
 

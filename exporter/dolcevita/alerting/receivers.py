@@ -29,6 +29,23 @@ MESSAGES: Mapping[str, Mapping[str, str]] = {
 """Which of our templates goes into which text field of a receiver block, where none is given."""
 
 
+KINDS_SINCE: Mapping[str, str] = {
+    **dict.fromkeys(
+        "discord_configs email_configs opsgenie_configs pagerduty_configs pushover_configs "
+        "slack_configs sns_configs telegram_configs victorops_configs webex_configs "
+        "webhook_configs wechat_configs".split(),
+        "0.25",
+    ),
+    "msteams_configs": "0.26",
+    "jira_configs": "0.28",
+    "msteamsv2_configs": "0.28",
+    "rocketchat_configs": "0.28",
+    "incidentio_configs": "0.29",
+    "mattermost_configs": "0.30",
+}
+"""The version of Alertmanager that brought each kind of receiver; 0.25 is the oldest supported."""
+
+
 def receiver(person: Person, role: Role, courier_url: str) -> dict[str, Any]:
     """The receiver `role/name`, as Alertmanager's configuration has it.
 
@@ -41,6 +58,14 @@ def receiver(person: Person, role: Role, courier_url: str) -> dict[str, Any]:
         block["send_resolved"] = role == "provider" and block.get("send_resolved", True)
         result.setdefault(kind, []).append(block)
     return result
+
+
+def sign_of_life(name: str, channel: Channel) -> dict[str, Any]:
+    """The receiver that tells an outside watcher that alerts get through. Raises ConfigError."""
+    return {
+        "name": name,
+        "webhook_configs": [{"url": text_of(channel), "send_resolved": False}],
+    }
 
 
 def apprise_channels(person: Person, role: Role) -> Iterator[tuple[str, Channel]]:
