@@ -146,6 +146,38 @@ async def exchange(request: Request) -> Exchange:
     return result
 
 
+async def check_staple(
+    host: str, port: int, address: str, within: float, ca_file: Path | None
+) -> str:
+    """What is wrong with the OCSP response that a TLS server staples, '' for a good one.
+
+    The server is the one at the address; its certificate is expected to be good.
+    """
+    curl = pycurl.Curl()
+    name = f"[{host}]" if ":" in host else host
+    options: list[tuple[int, Any]] = [
+        (pycurl.URL, f"https://{name}:{port}/"),
+        (pycurl.RESOLVE, [f"+{name}:{port}:{f'[{address}]' if ':' in address else address}"]),
+        (pycurl.DNS_CACHE_TIMEOUT, 1),
+        (pycurl.PROXY, ""),
+        (pycurl.CONNECT_ONLY, 1),
+        (pycurl.SSL_VERIFYSTATUS, 1),
+        (pycurl.SSL_SESSIONID_CACHE, 0),
+        (pycurl.CAINFO, str(ca_file or ca_bundle())),
+        (pycurl.TIMEOUT_MS, _milliseconds(within)),
+        (pycurl.NOSIGNAL, 1),
+    ]
+    for option, value in options:
+        curl.setopt(option, value)
+    try:
+        await _multi().perform(curl)
+    except pycurl.error:
+        return _text(curl.errstr_raw()) or "no handshake with it"
+    finally:
+        curl.close()
+    return ""
+
+
 def _ascii(url: str) -> URL:
     """As it stands if it is ASCII, else with the host in Punycode and the rest quoted."""
     return URL(url, encoded=url.isascii())

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, ConfigDict, model_validator
 
 from dolcevita.config import Strict
 from dolcevita.config.sites import RESERVED_LABELS
@@ -48,12 +48,16 @@ def _label_name(text: str) -> str:
 class Label(Strict):
     """One label of `probe_expect_info`; `${1}` in the value is what the step's regex found."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     name: Annotated[str, AfterValidator(_label_name)]
     value: str
 
 
 class Step(Strict):
     """Wait for what is expected, then send, then begin TLS; each of them may be left out."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     expect: Regex | None = None
     """Read lines until one matches this regular expression."""

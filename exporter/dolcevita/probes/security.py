@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from dolcevita.config import Strict
 from dolcevita.probes import certificate
 from dolcevita.probes.certificate import Certificate
@@ -27,6 +29,8 @@ _NAMES = {"TLSv1": "TLS 1.0", "TLSv1.1": "TLS 1.1", "TLSv1.2": "TLS 1.2", "TLSv1
 
 class TlsOptions(Strict):
     """How TLS is spoken. The files are in PEM form and read again when they change."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     ca_file: Path | None = None
     """Whom to trust instead of the system's CAs."""

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from aiohappyeyeballs import start_connection
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ConfigDict
 from yarl import URL
 
 from dolcevita.config import Strict
@@ -44,6 +44,8 @@ Address = Annotated[str, AfterValidator(_address)]
 
 class NetworkOptions(Strict):
     """How a host is reached."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     ip_version: Literal[4, 6] | None = None
     """Only over this version of IP; as the system prefers where it is not set."""
@@ -253,11 +255,12 @@ class Stream:
             raise self._lost(error) from None
 
     def close(self) -> None:
-        """End the connection without waiting for the other side."""
-        if self._tls:
+        """End the connection without waiting for the other side; again, it does nothing."""
+        tls, self._tls = self._tls, None
+        if tls:
             with suppress(OSError):
                 # Servers note a connection that ends without TLS's own goodbye as an attack.
-                self._tls.unwrap()
+                tls.unwrap()
             with suppress(OSError):
                 self.sock.send(self._outgoing.read())
         self.sock.close()

@@ -1,5 +1,7 @@
 """TCP: a connection, TLS if asked, and a dialogue; with the metrics of blackbox_exporter's tcp."""
 
+from pydantic import ConfigDict
+
 from dolcevita.probes import address, dialogue, security, stream
 from dolcevita.probes.course import Broken, Course
 from dolcevita.probes.dialogue import Dialogue, Regex, Step
@@ -22,6 +24,8 @@ class Options(NetworkOptions, TlsOptions):
 
 class Expect(Expectations):
     """What the server must say."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     banner: Regex | None = None
     """A regular expression that a line must match before anything is sent."""
