@@ -6,7 +6,7 @@ A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from dolcevita.probes import curl, ftp, heartbeat, http, imap, pop3, smtp, tcp, tls, unix
+from dolcevita.probes import curl, domain, ftp, heartbeat, http, imap, pop3, smtp, tcp, tls, unix
 from dolcevita.probes.attempts import probe
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _ALL: tuple[Kind, ...] = (
+    domain.KIND,
     ftp.KIND,
     heartbeat.KIND,
     http.KIND,
