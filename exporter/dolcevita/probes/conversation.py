@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BeforeValidator, SecretStr, model_validator
+from pydantic import BeforeValidator, ConfigDict, SecretStr, model_validator
 
 from dolcevita.probes import address, security, stream
 from dolcevita.probes.course import Broken, Course
@@ -51,6 +51,8 @@ def _secret(value: Any) -> Any:
 class Options(NetworkOptions, TlsOptions):
     """How the server is reached, trusted and logged in to. Files are read for each probe."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     username: Annotated[SecretStr | None, BeforeValidator(_secret)] = None
     """Log in with this name."""
     username_file: Path | None = None
@@ -76,6 +78,8 @@ class Options(NetworkOptions, TlsOptions):
 
 class Expect(Expectations):
     """What the server must do."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     starttls: bool | None = None
     """True: offer STARTTLS, with a certificate that is right. False: it is not tried. Not set: as
