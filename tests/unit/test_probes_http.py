@@ -195,14 +195,15 @@ def test_a_redirect_that_is_expected_is_not_followed():
     answer = routes({"/": redirect("https://does.not.exist.invalid/")})
     result = answered(answer, status=[302])
     assert result.success
-    assert sample(result, "probe_http_redirects") == 0
+    assert sample(result, "probe_http_redirects") == 1
+    assert sample(result, "probe_http_status_code") == 302
 
 
 def test_a_circle_of_redirects_is_left_after_ten():
     result = answered(routes({"/": redirect("/")}))
     assert result.reason is Reason.REDIRECT
     assert "redirects more than 10 times" in result.detail
-    assert sample(result, "probe_http_redirects") == 10
+    assert sample(result, "probe_http_redirects") == 11
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str
                 continue
             current = _model_within(field.annotation)
     if isinstance(current, type) and issubclass(current, BaseModel):
-        return tuple(current.model_fields)
+        return tuple(field.alias or name for name, field in current.model_fields.items())
     return ()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from cryptography import x509
@@ -67,12 +68,21 @@ def earliest_expiry(certificates: Sequence[Certificate]) -> float:
 
 
 def chain_labels(certificates: Sequence[Certificate]) -> dict[str, str]:
-    """The labels of `probe_ssl_last_chain_info`, under blackbox_exporter's names."""
+    """The labels of `probe_ssl_last_chain_info`, as blackbox_exporter has them."""
     own = certificates[0]
+    hosts = [name for name in own.names if not _is_address(name)]
     return {
         "fingerprint_sha256": own.sha256,
         "subject": own.subject,
         "issuer": own.issuer,
-        "subjectalternative": ",".join(own.names),
+        "subjectalternative": ",".join(hosts),
         "serialnumber": own.serial,
     }
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

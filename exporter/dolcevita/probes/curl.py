@@ -5,23 +5,24 @@ The times are those of the page "curl_easy_getinfo", section TIMES.
 
 import asyncio
 import errno
-import hashlib
-import re
+import socket
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import pycurl
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from yarl import URL
 
+from dolcevita.probes import certificate
 from dolcevita.probes.certificate import Certificate
-from dolcevita.probes.resolve import Unresolved, resolve
+from dolcevita.probes.resolve import GUARD, Unresolved, resolve
 from dolcevita.probes.result import Reason
 
 USER_AGENT = f"dolcevita/{version('dolcevita')}"
@@ -37,22 +38,90 @@ HTTP_VERSIONS = {
 }
 
 
+ASKED_VERSIONS = {
+    "1.1": pycurl.CURL_HTTP_VERSION_1_1,
+    "2": pycurl.CURL_HTTP_VERSION_2TLS,
+    "3": pycurl.CURL_HTTP_VERSION_3ONLY,
+}
+
+OLDEST_TLS = {
+    "TLS 1.0": pycurl.SSLVERSION_TLSv1_0,
+    "TLS 1.1": pycurl.SSLVERSION_TLSv1_1,
+    "TLS 1.2": pycurl.SSLVERSION_TLSv1_2,
+    "TLS 1.3": pycurl.SSLVERSION_TLSv1_3,
+}
+NEWEST_TLS = {
+    "TLS 1.0": pycurl.SSLVERSION_MAX_TLSv1_0,
+    "TLS 1.1": pycurl.SSLVERSION_MAX_TLSv1_1,
+    "TLS 1.2": pycurl.SSLVERSION_MAX_TLSv1_2,
+    "TLS 1.3": pycurl.SSLVERSION_MAX_TLSv1_3,
+}
+
+MOST_ADDRESSES = 16
+"""Addresses of a name that are tried; more would be a scan of somebody's network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How TLS is spoken; `server_name` is asked for and checked instead of the URL's host."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+    insecure: bool = False
+    min_version: str = "TLS 1.2"
+    max_version: str = "TLS 1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy's URL, and whole header lines for it alone.
+
+    `resolves` says that it looks up names; else it is asked for the address found here.
+    """
+
+    url: str
+    headers: Sequence[str] = ()
+    resolves: bool = True
+
+
+def any_address(host: str, found: Sequence[str]) -> Sequence[str]:
+    """The choice of who has no preference."""
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One GET over a connection of its own, redirects not followed.
+    """One request over a connection of its own, redirects not followed.
 
     `timeout` is for all of it, `connect_timeout` for the name, the connection and TLS, both in
     seconds. `on_answer` gets the headers and gives what takes the decoded body in pieces and
-    returns whether it wants more; to want no more is no failure. `headers` are whole lines.
+    returns whether it wants more; to want no more is no failure. `headers` are whole lines;
+    a Host among them is also the name that TLS asks for.
+
+    `version` is of HTTP, None for what the server likes best. `encodings` are the content
+    encodings to ask for, None for all that libcurl decodes; `encodings=()` asks for none and
+    decodes none. `choose` gets the host and its addresses and gives those to try; it may raise
+    Unresolved. `source` is an address of this machine. A URL of the configuration's own need not
+    be `guarded`.
     """
 
     url: str
     timeout: float
     connect_timeout: float
     on_answer: Callable[[Headers], Callable[[bytes], bool]]
+    method: str = "GET"
+    body: bytes | None = None
     headers: Sequence[str] = ()
     cookies: Sequence[bytes] = ()
-    ca_file: Path | None = None
+    version: Literal["1.1", "2", "3"] | None = None
+    encodings: Sequence[str] | None = None
+    tls: Tls = field(default_factory=Tls)
+    proxy: Proxy | None = None
+    choose: Callable[[str, Sequence[str]], Sequence[str]] = any_address
+    source: str | None = None
+    guarded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +137,8 @@ class Exchange:
     """What came of a Request; after a failure, what is known up to it.
 
     `resolved` to `ended` are seconds from the beginning to the end of each step, 0 where it was
-    not reached, or for `secured` without TLS. `status` and `version` are 0 without an answer,
+    not reached, or for `secured` without TLS. Of `addresses`, `address` is the last that was
+    tried. `status` and `version` are 0 without an answer,
     `content_length` (bytes) and `last_modified` (unix seconds) -1 where the server does not
     say. `redirect` is the absolute URL that the answer points to, or ''.
     """
@@ -80,6 +150,7 @@ class Exchange:
     secured: float = 0.0
     answered: float = 0.0
     ended: float = 0.0
+    addresses: tuple[str, ...] = ()
     address: str = ""
     status: int = 0
     version: float = 0.0
@@ -89,6 +160,7 @@ class Exchange:
     last_modified: int = -1
     redirect: str = ""
     certificates: tuple[Certificate, ...] = ()
+    chain: tuple[bytes, ...] = ()
     tls_version: str = ""
     tls_cipher: str = ""
 
@@ -124,17 +196,25 @@ async def exchange(request: Request) -> Exchange:
         url = _ascii(request.url)
         host, port = url.raw_host, url.port
     except ValueError:
-        host = None
+        host = port = None
     if not host or not port:
-        return Exchange(request.url, Failure(Reason.PROTOCOL, f"{request.url} is not a web URL."))
+        detail = f"{shown(request.url)} is not a web URL."
+        return Exchange(request.url, Failure(Reason.PROTOCOL, detail))
+    addresses: Sequence[str] = ()
+    known = {}
+    proxy = request.proxy
     try:
-        addresses = await resolve(host, request.connect_timeout)
+        if not proxy or not proxy.resolves:
+            found = await resolve(host, request.connect_timeout, request.guarded)
+            addresses = request.choose(host, found)[:MOST_ADDRESSES]
+        if proxy:
+            known = await _resolved_proxy(proxy, begin + request.connect_timeout - perf_counter())
     except Unresolved as error:
         ended = perf_counter() - begin
         return Exchange(request.url, Failure(Reason.DNS, str(error)), ended=ended)
     resolved = perf_counter() - begin
-    transfer = _Transfer(request)
-    transfer.prepare(str(url), f"{host}:{port}", addresses, resolved)
+    transfer = _Transfer(request, url, addresses)
+    transfer.prepare(known, resolved)
     code = pycurl.E_OK
     try:
         await _multi().perform(transfer.curl)
@@ -183,32 +263,64 @@ def _ascii(url: str) -> URL:
     return URL(url, encoded=url.isascii())
 
 
+def shown(url: str) -> str:
+    """The URL without a user name and password."""
+    try:
+        return str(URL(url, encoded=True).with_user(None)) if "@" in url else url
+    except ValueError:
+        return url.rpartition("@")[2]
+
+
+async def _resolved_proxy(proxy: Proxy, within: float) -> dict[str, Sequence[str]]:
+    """'host:port' of the proxy and its addresses, looked up as everything is: in no pool."""
+    url = URL(proxy.url)
+    if not url.raw_host or not url.port:
+        raise Unresolved(f"The proxy {shown(proxy.url)} is no URL of a host.")
+    return {f"{url.raw_host}:{url.port}": await resolve(url.raw_host, within, guarded=False)}
+
+
+def _open(allowed: Container[object], purpose: int, wanted: Any) -> socket.socket | int:
+    family, kind, protocol, address = wanted
+    if ip_address(address[0]) not in allowed:
+        return pycurl.SOCKET_BAD
+    return socket.socket(family, kind, protocol)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 class _Transfer:
     """One libcurl handle with its callbacks and what they gather."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, url: URL, addresses: Sequence[str]) -> None:
         self.curl = pycurl.Curl()
         self.request = request
-        self.secure = request.url[:6].lower() == "https:"
+        self.url = url
+        self.addresses = addresses
+        self.secure = url.scheme == "https"
         self.header_lines: list[bytes] = []
         self.take: Callable[[bytes], bool] | None = None
         self.stopped = False
-        self.tls: list[str] = []
+        self.session: list[str] = []
 
-    def prepare(self, url: str, authority: str, addresses: list[str], spent: float) -> None:
+    def prepare(self, known: dict[str, Sequence[str]], spent: float) -> None:
+        """Set every option; `known` has the addresses of more names, as 'host:port'."""
         request, curl = self.request, self.curl
-        joined = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+        url, headers = self._as_asked(), list(request.headers)
+        if url != self.url and not _header(headers, "host"):
+            headers.append(f"Host: {_authority(self.url)}")
+        if self.addresses:
+            known = known | {f"{_bracketed(url.raw_host or '')}:{url.port}": self.addresses}
         options: list[tuple[int, Any]] = [
-            (pycurl.URL, url.encode()),
+            (pycurl.URL, str(url).encode()),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             # Replaces what another probe resolved; the + lets libcurl forget it after a minute.
-            (pycurl.RESOLVE, [f"+{authority}:{joined}"]),
-            (pycurl.PROXY, ""),
+            (pycurl.RESOLVE, [f"+{where}:{_joined(found)}" for where, found in known.items()]),
+            (pycurl.PROXY, request.proxy.url if request.proxy else ""),
             (pycurl.USERAGENT, USER_AGENT),
-            (pycurl.HTTPHEADER, list(request.headers)),
+            (pycurl.HTTPHEADER, headers),
             (pycurl.COOKIEFILE, ""),
-            # As a browser asks, so that a broken compression is seen.
-            (pycurl.ACCEPT_ENCODING, ""),
             (pycurl.TIMEOUT_MS, _milliseconds(request.timeout - spent)),
             (pycurl.CONNECTTIMEOUT_MS, _milliseconds(request.connect_timeout - spent)),
             (pycurl.NOSIGNAL, 1),
@@ -218,19 +330,80 @@ class _Transfer:
             (pycurl.HEADERFUNCTION, self.header_lines.append),
             (pycurl.WRITEFUNCTION, self.on_body),
         ]
+        if request.guarded and GUARD.get():
+            # libcurl reads a URL in its own way: nothing is opened but what the guard let pass.
+            allowed = {ip_address(address) for found in known.values() for address in found}
+            options.append((pycurl.OPENSOCKETFUNCTION, partial(_open, allowed)))
         options += [(pycurl.COOKIELIST, cookie) for cookie in request.cookies]
+        options += self._of_request()
+        if request.proxy:
+            options += self._of_proxy(request.proxy)
         if self.secure:
-            options += [
-                (pycurl.CAINFO, str(request.ca_file or ca_bundle())),
-                (pycurl.SSL_SESSIONID_CACHE, 0),
-                (pycurl.OPT_CERTINFO, 1),
-                (pycurl.VERBOSE, 1),
-                (pycurl.DEBUGFUNCTION, self.on_debug),
-            ]
+            options += self._of_tls()
             # libcurl keeps parsed CAs only while they come from a file alone.
             curl.unsetopt(pycurl.CAPATH)
         for option, value in options:
             curl.setopt(option, value)
+
+    def _as_asked(self) -> URL:
+        """The URL for libcurl, which takes from it the name for TLS, and what a proxy gets."""
+        request = self.request
+        if self.secure:
+            name = request.tls.server_name or _without_port(_header(request.headers, "host"))
+            return self.url.with_host(name) if name else self.url
+        if request.proxy and self.addresses:
+            return self.url.with_host(self.addresses[0])
+        return self.url
+
+    def _of_request(self) -> list[tuple[int, Any]]:
+        request = self.request
+        options: list[tuple[int, Any]] = []
+        if request.body is not None:
+            options.append((pycurl.POSTFIELDS, request.body))
+        if request.method == "HEAD":
+            options.append((pycurl.NOBODY, 1))
+        elif request.method != ("GET" if request.body is None else "POST"):
+            options.append((pycurl.CUSTOMREQUEST, request.method))
+        if request.version:
+            options.append((pycurl.HTTP_VERSION, ASKED_VERSIONS[request.version]))
+        if request.encodings is None:
+            options.append((pycurl.ACCEPT_ENCODING, ""))
+        elif request.encodings:
+            options.append((pycurl.ACCEPT_ENCODING, ", ".join(request.encodings)))
+        if request.source:
+            options.append((pycurl.INTERFACE, f"host!{request.source}"))
+        return options
+
+    def _of_proxy(self, proxy: Proxy) -> list[tuple[int, Any]]:
+        options: list[tuple[int, Any]] = [
+            # Neither is the target's secret for the proxy nor the proxy's for the target.
+            (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
+            (pycurl.PROXYHEADER, list(proxy.headers)),
+        ]
+        if self.secure and self.addresses:
+            address = _bracketed(self.addresses[0])
+            options.append((pycurl.CONNECT_TO, [f"::{address}:{self.url.port}"]))
+        return options
+
+    def _of_tls(self) -> list[tuple[int, Any]]:
+        tls = self.request.tls
+        options: list[tuple[int, Any]] = [
+            (pycurl.CAINFO, str(tls.ca_file or ca_bundle())),
+            (pycurl.SSLVERSION, OLDEST_TLS[tls.min_version] | NEWEST_TLS[tls.max_version]),
+            (pycurl.SSL_SESSIONID_CACHE, 0),
+            (pycurl.OPT_CERTINFO, 1),
+            (pycurl.VERBOSE, 1),
+            (pycurl.DEBUGFUNCTION, self.on_debug),
+        ]
+        if tls.insecure:
+            options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
+        if tls.cert_file:
+            options.append((pycurl.SSLCERT, str(tls.cert_file)))
+            options.append((pycurl.SSLKEY, str(tls.key_file or tls.cert_file)))
+        if tls.min_version in ("TLS 1.0", "TLS 1.1"):
+            # Nothing older is offered by OpenSSL 3 at its usual level.
+            options.append((pycurl.SSL_CIPHER_LIST, "ALL:@SECLEVEL=0"))
+        return options
 
     def on_body(self, piece: bytes) -> int:
         if self.take is None:
@@ -244,7 +417,7 @@ class _Transfer:
         # libcurl tells the TLS version and cipher nowhere else.
         prefix = b"SSL connection using "
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(prefix):
-            self.tls = _text(text.removeprefix(prefix)).split(" / ")
+            self.session = _text(text.removeprefix(prefix)).split(" / ")
 
     def result(self, resolved: float, code: int) -> Exchange:
         """What the handle knows, once libcurl is done with it."""
@@ -258,7 +431,11 @@ class _Transfer:
         secured = at(pycurl.APPCONNECT_TIME_T) if self.secure else 0.0
         failure = None
         if code != pycurl.E_OK and not self.stopped:
-            failure = _failure(curl, code, self.request, connected > 0, self.secure and not secured)
+            securing = self.secure and not secured
+            failure = _failure(curl, code, self.request, connected > 0, securing)
+        head = _headers(self.header_lines)
+        chain = _chain(curl.getinfo_raw(pycurl.INFO_CERTINFO))
+        session = self.session
         return Exchange(
             url=self.request.url,
             failure=failure,
@@ -267,18 +444,30 @@ class _Transfer:
             secured=secured,
             answered=at(pycurl.STARTTRANSFER_TIME_T),
             ended=at(pycurl.TOTAL_TIME_T),
+            addresses=tuple(self.addresses),
             address=_text(curl.getinfo_raw(pycurl.PRIMARY_IP)),
             status=curl.getinfo(pycurl.RESPONSE_CODE),
             version=HTTP_VERSIONS.get(curl.getinfo(pycurl.INFO_HTTP_VERSION), 0.0),
-            headers=_headers(self.header_lines),
+            headers=head,
             cookies=tuple(curl.getinfo_raw(pycurl.INFO_COOKIELIST)),
             content_length=int(curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)),
             last_modified=curl.getinfo(pycurl.FILETIME_T),
-            redirect=_text(curl.getinfo_raw(pycurl.REDIRECT_URL)),
-            certificates=_certificates(curl.getinfo_raw(pycurl.INFO_CERTINFO)),
-            tls_version=_tls_version(self.tls[0]) if self.tls else "",
-            tls_cipher=self.tls[1] if len(self.tls) > 1 else "",
+            redirect=self._redirect(_header_value(head, "location")),
+            certificates=tuple(read for der in chain if (read := certificate.from_der(der))),
+            chain=chain,
+            tls_version=_tls_version(session[0]) if session else "",
+            tls_cipher=session[1] if len(session) > 1 else "",
         )
+
+    def _redirect(self, location: str) -> str:
+        """libcurl's idea of where it leads, under the name that was asked for."""
+        leads_to = _text(self.curl.getinfo_raw(pycurl.REDIRECT_URL))
+        asked = URL(_text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL)), encoded=True)
+        elsewhere = "://" in location or location.startswith("//")
+        if leads_to and not elsewhere and asked.raw_host != self.url.raw_host:
+            there = URL(leads_to, encoded=True)
+            return str(self.url.origin()) + there.raw_path_qs
+        return leads_to
 
 
 def _milliseconds(seconds: float) -> int:
@@ -309,29 +498,42 @@ def _headers(lines: Sequence[bytes]) -> Headers:
     return tuple(fields)
 
 
-def _certificates(chain: Sequence[tuple[tuple[bytes, bytes], ...]]) -> tuple[Certificate, ...]:
-    found = (_certificate(pairs) for pairs in chain)
-    return tuple(certificate for certificate in found if certificate)
+def _header(lines: Sequence[str], name: str) -> str:
+    """The value of a header among whole lines, '' if there is none."""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip().lower() == name:
+            return value.strip()
+    return ""
 
 
-@lru_cache(maxsize=4096)
-def _certificate(pairs: tuple[tuple[bytes, bytes], ...]) -> Certificate | None:
-    """From one certificate of CURLINFO_CERTINFO; None if it cannot be read."""
-    fields = {_text(name): _text(value) for name, value in pairs}
-    names = fields.get("X509v3 Subject Alternative Name", "")
+def _header_value(headers: Headers, name: str) -> str:
+    return next((value for key, value in headers if key == name), "")
+
+
+def _without_port(authority: str) -> str:
     try:
-        der = ssl.PEM_cert_to_DER_cert(fields["Cert"])
-        expires = ssl.cert_time_to_seconds(fields["Expire date"])
-    except (KeyError, ValueError):
-        return None
-    return Certificate(
-        subject=fields.get("Subject", ""),
-        issuer=fields.get("Issuer", ""),
-        names=tuple(re.findall(r"(?:DNS|IP Address):([^,\s]+)", names)),
-        serial=fields.get("Serial Number", "").replace(":", ""),
-        expires=float(expires),
-        sha256=hashlib.sha256(der).hexdigest(),
-    )
+        return URL(f"http://{authority}").raw_host or ""
+    except ValueError:
+        return ""
+
+
+def _authority(url: URL) -> str:
+    host = _bracketed(url.raw_host or "")
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+def _joined(addresses: Sequence[str]) -> str:
+    return ",".join(_bracketed(address) for address in addresses)
+
+
+def _chain(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> tuple[bytes, ...]:
+    """The DER forms from CURLINFO_CERTINFO, the server's own first."""
+    pems = [value for pairs in info for name, value in pairs if name == b"Cert"]
+    try:
+        return tuple(ssl.PEM_cert_to_DER_cert(_text(pem)) for pem in pems)
+    except ValueError:
+        return ()
 
 
 _CONNECT_CAUSES = {
@@ -362,17 +564,24 @@ def _failure(
     url = URL(request.url)
     host, place = url.host, f"{url.host} port {url.port}"
     words = _text(curl.errstr_raw()) or f"libcurl error {code}"
+    status = curl.getinfo(pycurl.RESPONSE_CODE)
+    if request.proxy and not status and (not connected or code != pycurl.E_OPERATION_TIMEDOUT):
+        refusal = curl.getinfo(pycurl.HTTP_CONNECTCODE)
+        if refusal > 299:
+            detail = f"The proxy answers with {refusal} instead of connecting to {place}."
+            return Failure(Reason.CONNECT, detail)
+        place = f"The proxy {shown(request.proxy.url)}" if not connected else place
     if code == pycurl.E_OPERATION_TIMEDOUT:
         if not connected:
             return Failure(Reason.CONNECT, f"{place} does not answer.")
         if securing:
             detail = f"{place} accepts connections but does not begin TLS in time."
-        elif not curl.getinfo(pycurl.RESPONSE_CODE):
+        elif not status:
             detail = f"{place} accepts connections but does not answer in time."
         else:
             detail = f"The answer of {place} is not complete in time."
         return Failure(Reason.TIMEOUT, detail)
-    if code == pycurl.E_COULDNT_CONNECT:
+    if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_INTERFACE_FAILED):
         cause = _CONNECT_CAUSES.get(curl.getinfo(pycurl.OS_ERRNO))
         return Failure(Reason.CONNECT, f"{place} {cause}." if cause else f"{words}.")
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
@@ -381,7 +590,10 @@ def _failure(
         cause = cause.format(words=words)
         return Failure(Reason.CERTIFICATE, f"The certificate of {host} {cause}.")
     if code == pycurl.E_SSL_CACERT_BADFILE:
-        return Failure(Reason.CERTIFICATE, f"The CA file {request.ca_file} cannot be read.")
+        return Failure(Reason.LOCAL, f"The CA file {request.tls.ca_file} cannot be read.")
+    if code == pycurl.E_SSL_CERTPROBLEM and not connected:
+        detail = f"The certificate {request.tls.cert_file} or its key cannot be used."
+        return Failure(Reason.LOCAL, detail)
     if securing and connected:
         return Failure(Reason.TLS, f"The TLS handshake with {place} failed: {words}.")
     if code == pycurl.E_GOT_NOTHING:

@@ -8,11 +8,25 @@ and a daemon, so that a lookup that hangs holds up neither other probes nor the 
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from threading import Thread
 
 
 class Unresolved(Exception):
     """The name has no address; the text says why, as a sentence."""
+
+
+class Forbidden(Unresolved):
+    """The addresses may not be connected to; the text says why, as a sentence."""
+
+
+GUARD: ContextVar[Callable[[str, Sequence[str]], None] | None] = ContextVar("GUARD", default=None)
+"""What looks at each host and its addresses before anything connects to them.
+
+It may raise Forbidden. Set around a probe whose target a caller names: as every prober comes
+by here for every address, it holds after redirects and for names whose address changes too.
+"""
 
 
 _CAUSES = {
@@ -23,13 +37,20 @@ _CAUSES = {
 }
 
 
-async def resolve(host: str, within: float) -> list[str]:
+async def resolve(host: str, within: float, guarded: bool = True) -> list[str]:
     """The IP addresses of an ASCII host name in the system's order of preference, at least one.
 
-    An address resolves to itself. Raises Unresolved, at the latest after `within` seconds.
+    An address resolves to itself. Raises Unresolved, at the latest after `within` seconds, and
+    Forbidden where the guard does; hosts of the configuration's own need none.
     """
-    if _is_address(host):
-        return [host]
+    found = [host] if _is_address(host) else await _look_up_beside(host, within)
+    guard = GUARD.get()
+    if guard and guarded:
+        guard(host, found)
+    return found
+
+
+async def _look_up_beside(host: str, within: float) -> list[str]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 
