@@ -4,11 +4,7 @@ Registries want to be asked rarely and answer slowly. So a lookup runs beside th
 answer holds for hours, and how old it is is told with it.
 """
 
-import asyncio
-import logging
 import time
-from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -19,11 +15,10 @@ from yarl import URL
 
 from dolcevita.config import Duration, Strict, format_duration, one_or_many
 from dolcevita.probes import rdap, whois
+from dolcevita.probes.background import Background, Known, Unavailable
 from dolcevita.probes.kind import Expectations, Kind, Target
-from dolcevita.probes.registration import Registration, Unavailable, status
+from dolcevita.probes.registration import Registration, status
 from dolcevita.probes.result import Reason, Result, Sample
-
-log = logging.getLogger(__name__)
 
 LOOKUP = 20.0
 """Seconds for one question to one server."""
@@ -33,10 +28,6 @@ AT_ONCE = 2
 
 SOON = 600.0
 """Seconds until the next lookup after one that failed or that found the domain in trouble."""
-
-MOST_DOMAINS = 5000
-
-BOOTSTRAP_REFRESH = 86400.0
 
 DAY = 86400.0
 
@@ -99,143 +90,95 @@ HELP = {
 }
 
 
-class _Entry:
-    """What is known of one domain. Times are unix seconds."""
-
-    def __init__(self) -> None:
-        self.registration: Registration | None = None
-        self.known_at = 0.0
-        self.trouble = ""
-        self.tried_at = 0.0
-        self.task: asyncio.Task[None] | None = None
+_lookups: Background[Registration] = Background(AT_ONCE)
+_lists: Background[dict[str, str]] = Background(1)
 
 
-class _Registries:
-    """The lookups of one event loop and what they found."""
+def _ask(domain: str, options: Options) -> Known[Registration]:
+    """What is known of the domain, with a lookup begun if it is due."""
 
-    def __init__(self) -> None:
-        self.entries: OrderedDict[tuple[str, str | None], _Entry] = OrderedDict()
-        self.turn = asyncio.Semaphore(AT_ONCE)
-        self.one_list = asyncio.Lock()
-        self.servers: dict[str, str] = {}
-        self.servers_at = 0.0
+    def holds(known: Known[Registration]) -> float:
+        troubled = known.trouble or (known.value and _lost(known.value))
+        return min(SOON, options.refresh) if troubled else options.refresh
 
-    def entry(self, domain: str, options: Options) -> _Entry:
-        """What is known, with a lookup begun if it is due."""
-        key = (domain, options.server)
-        entry = self.entries.setdefault(key, _Entry())
-        self.entries.move_to_end(key)
-        if len(self.entries) > MOST_DOMAINS:
-            _, oldest = self.entries.popitem(last=False)
-            _cancel([oldest])
-        wait = SOON if entry.trouble or _lost(entry.registration) else options.refresh
-        due = entry.tried_at + min(wait, options.refresh)
-        if entry.task is None and time.time() >= due:
-            entry.task = asyncio.create_task(self._look_up(entry, domain, options.server))
-        return entry
-
-    async def _look_up(self, entry: _Entry, domain: str, server: str | None) -> None:
-        try:
-            async with self.turn:
-                entry.registration = await self._ask(domain, server)
-            entry.known_at, entry.trouble = time.time(), ""
-        except Unavailable as error:
-            entry.trouble = str(error)
-        except Exception:
-            log.exception("The lookup of %s failed", domain)
-            entry.trouble = "The lookup itself failed: the exporter's log says why."
-        entry.tried_at = time.time()
-        entry.task = None
-
-    async def _ask(self, domain: str, server: str | None) -> Registration:
-        if server:
-            parts = urlsplit(server)
-            if parts.scheme == "whois" and parts.hostname:
-                return await whois.look_up(domain, parts.hostname, parts.port or 43, LOOKUP)
-            return await rdap.look_up(domain, server, LOOKUP)
-        return await self._ask_registry(domain)
-
-    async def _ask_registry(self, domain: str) -> Registration:
-        """RDAP, and WHOIS where there is no RDAP or it does not tell the expiry."""
-        found: Registration | None = None
-        trouble: Unavailable | None = None
-        try:
-            base = rdap.server_of(domain, await self._rdap_servers())
-            found = await rdap.look_up(domain, base, LOOKUP) if base else None
-        except Unavailable as error:
-            trouble = error
-        if found and (found.expires or not found.registered):
-            return found
-        try:
-            place = await whois.server_of(domain, LOOKUP)
-            second = await whois.look_up(domain, *place, LOOKUP) if place else None
-        except Unavailable as error:
-            second, trouble = None, trouble or error
-        if found:
-            return replace(found, expires=second.expires) if second else found
-        if second:
-            return second
-        raise trouble or Unavailable(f"No registry answers for {domain}: IANA lists no server.")
-
-    async def _rdap_servers(self) -> dict[str, str]:
-        async with self.one_list:
-            if time.time() - self.servers_at > BOOTSTRAP_REFRESH:
-                try:
-                    self.servers = await rdap.servers(LOOKUP)
-                    self.servers_at = time.time()
-                except Unavailable:
-                    if not self.servers:
-                        raise
-        return self.servers
+    return _lookups.ask((domain, options.server), holds, lambda: _find(domain, options.server))
 
 
-_registries: dict[asyncio.AbstractEventLoop, _Registries] = {}
+async def _find(domain: str, server: str | None) -> Registration:
+    if not server:
+        return await _find_registry(domain)
+    parts = urlsplit(server)
+    if parts.scheme == "whois" and parts.hostname:
+        return await whois.look_up(domain, parts.hostname, parts.port or 43, LOOKUP)
+    return await rdap.look_up(domain, server, LOOKUP)
 
 
-def _running() -> _Registries:
-    return _registries.setdefault(asyncio.get_running_loop(), _Registries())
+async def _find_registry(domain: str) -> Registration:
+    """RDAP, and WHOIS where there is no RDAP or it does not tell the expiry."""
+    found: Registration | None = None
+    trouble: Unavailable | None = None
+    try:
+        base = rdap.server_of(domain, await _rdap_servers())
+        found = await rdap.look_up(domain, base, LOOKUP) if base else None
+    except Unavailable as error:
+        trouble = error
+    if found and (found.expires or not found.registered):
+        return found
+    try:
+        place = await whois.server_of(domain, LOOKUP)
+        second = await whois.look_up(domain, *place, LOOKUP) if place else None
+    except Unavailable as error:
+        second, trouble = None, trouble or error
+    if found:
+        return replace(found, expires=second.expires) if second else found
+    if second:
+        return second
+    raise trouble or Unavailable(f"No registry answers for {domain}: IANA lists no server.")
+
+
+async def _rdap_servers() -> dict[str, str]:
+    """IANA's list, asked for once a day."""
+    known = _lists.ask(
+        rdap.BOOTSTRAP,
+        lambda known: 0.0 if known.value is None else DAY,
+        lambda: rdap.servers(LOOKUP),
+    )
+    if known.value is None:
+        await known.settle(2 * LOOKUP)
+    if known.value is None:
+        raise Unavailable(known.trouble or f"{rdap.BOOTSTRAP} does not answer in time.")
+    return known.value
 
 
 async def close() -> None:
     """Break off the lookups that are under way on the running loop."""
-    registries = _registries.pop(asyncio.get_running_loop(), None)
-    if registries:
-        tasks = _cancel(registries.entries.values())
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _cancel(entries: Iterable[_Entry]) -> list[asyncio.Task[None]]:
-    tasks = [entry.task for entry in entries if entry.task]
-    for task in tasks:
-        task.cancel()
-    return tasks
+    await _lookups.close()
+    await _lists.close()
 
 
 async def settle(target: Target[Options, Expect], seconds: float) -> None:
     """Wait for the lookup that is under way."""
-    task = _running().entry(_domain(target.url), target.options).task
-    if task:
-        await asyncio.wait([task], timeout=seconds)
+    await _ask(_domain(target.url), target.options).settle(seconds)
 
 
 async def probe(target: Target[Options, Expect], budget: float) -> Result:
     """What the last lookup found, at once; a lookup that is due begins beside it."""
     domain = _domain(target.url)
     now = time.time()
-    entry = _running().entry(domain, target.options)
-    samples = [Sample("probe_domain_lookup_success", not entry.trouble)] if entry.tried_at else []
-    registration = entry.registration
+    known = _ask(domain, target.options)
+    samples = [Sample("probe_domain_lookup_success", not known.trouble)] if known.tried_at else []
+    registration = known.value
     if registration is None:
-        detail = entry.trouble or f"The registration of {domain} is being looked up."
+        detail = known.trouble or f"The registration of {domain} is being looked up."
         return Result(success=True, known=False, detail=detail, samples=tuple(samples))
-    samples += _samples(registration, now - entry.known_at)
+    samples += _samples(registration, now - known.at)
     failure = _verdict(domain, registration, target.expect, now)
     return Result(
         success=failure is None,
         reason=failure[0] if failure else None,
         detail=failure[1] if failure else _words(domain, registration, now),
         samples=tuple(samples),
-        facts=_facts(entry, registration, now),
+        facts=_facts(known, registration, now),
     )
 
 
@@ -244,10 +187,8 @@ def _domain(url: str) -> str:
     return (URL(url).raw_host or "").removesuffix(".").lower()
 
 
-def _lost(registration: Registration | None) -> bool:
-    """Whether it is gone, or would be noticed as soon as it is renewed."""
-    if registration is None:
-        return False
+def _lost(registration: Registration) -> bool:
+    """Whether it is gone: then one wants to know soon that it is back."""
     expired = registration.expires is not None and registration.expires <= time.time()
     return expired or not registration.registered or not LOST.isdisjoint(registration.statuses)
 
@@ -295,12 +236,12 @@ def _samples(registration: Registration, age: float) -> list[Sample]:
     return samples
 
 
-def _facts(entry: _Entry, registration: Registration, now: float) -> dict[str, str]:
+def _facts(known: Known[Registration], registration: Registration, now: float) -> dict[str, str]:
     facts = {
         "registrar": registration.registrar,
         "status": ", ".join(registration.statuses),
-        "said by": f"{registration.source}, {now - entry.known_at:.0f} s ago",
-        "last lookup": entry.trouble,
+        "said by": f"{registration.source}, {now - known.at:.0f} s ago",
+        "last lookup": known.trouble,
     }
     return {label: text for label, text in facts.items() if text}
 

@@ -4,8 +4,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from dolcevita.probes.background import Unavailable
 from dolcevita.probes.fetch import fetch
-from dolcevita.probes.registration import MOST_LETTERS, Registration, Unavailable, statuses
+from dolcevita.probes.registration import MOST_LETTERS, Registration, statuses
 
 BOOTSTRAP = "https://data.iana.org/rdap/dns.json"
 """IANA's list of the RDAP servers of each top-level domain."""

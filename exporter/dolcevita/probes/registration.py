@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 
-class Unavailable(Exception):
-    """The registry gives no usable answer; the text says why, as a sentence."""
-
-
 @dataclass(frozen=True, slots=True)
 class Registration:
     """What a registry says of a domain.

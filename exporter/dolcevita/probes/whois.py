@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from dolcevita.probes import rdap
-from dolcevita.probes.registration import MOST_LETTERS, Registration, Unavailable, statuses
+from dolcevita.probes.background import Unavailable
+from dolcevita.probes.registration import MOST_LETTERS, Registration, statuses
 from dolcevita.probes.resolve import Unresolved, resolve
 
 ROOT = ("whois.iana.org", 43)
