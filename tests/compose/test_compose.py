@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,17 @@ def test_an_edit_that_replaces_the_file_is_followed_within_ten_seconds(stack: St
     sites = [*SITES["sites"], {"name": "second", "url": "http://shop/second"}]
     stack.edit("sites.yml", {**SITES, "sites": sites})
     until(lambda: stack.query('probe_success{site="second"}'), "the new site", within=10)
+    status = f"http://127.0.0.1:{stack.ports['alertmanager']}/api/v2/status"
+    started = datetime.fromisoformat(requests.get(status, timeout=5).json()["uptime"])
+    # Before its --dispatch.start-delay is over, Alertmanager does not answer a reload.
+    until(
+        lambda: datetime.now(UTC) - started > timedelta(seconds=30),
+        "the end of Alertmanager's start",
+        within=35,
+    )
     people = json.loads(json.dumps(PEOPLE))
     people["owners"][0]["name"] = "jeanne"
     stack.edit("people.yml", people)
-    status = f"http://127.0.0.1:{stack.ports['alertmanager']}/api/v2/status"
     until(
         lambda: "owner/jeanne" in requests.get(status, timeout=5).json()["config"]["original"],
         "the new owner in Alertmanager",
