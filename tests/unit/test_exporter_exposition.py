@@ -137,3 +137,27 @@ def test_an_owner_is_reachable_only_if_still_so_in_half_a_minute(tmp_path, clock
     at = datetime.fromisoformat(f"2026-07-14T{clock}").replace(tzinfo=ZoneInfo("Europe/Paris"))
     metrics = list(site_metrics(config(tmp_path, SITES), at.astimezone(UTC)))
     assert value(metrics, "owner_reachable", owner="marie") == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [("", None), ("hears: [overdue]", 14400), ("overdue_after: 30m", 1800)],
+)
+def test_an_owner_who_wants_to_hear_of_it_has_a_time_after_which_an_incident_is_overdue(
+    tmp_path, more, expected
+):
+    sites, people = files(tmp_path, "sites: [http://a.example]\n")
+    people.write_text(f"{PEOPLE}    {more}\n")
+    metrics = list(site_metrics(load(sites, people, KINDS, PLANNED), NOON))
+    assert value(metrics, "owner_overdue_after_seconds", owner="marie") == expected
+
+
+def test_a_second_provider_is_called_after_the_time_given(tmp_path):
+    sites, people = files(tmp_path, "defaults: {provider: hosting}\nsites: [http://a.example]\n")
+    second = "  - {name: second}\n  - {name: hosting, escalate: {to: second, after: 30m},"
+    people.write_text(PEOPLE.replace("  - {name: hosting,", second))
+    metrics = list(site_metrics(load(sites, people, KINDS, PLANNED), NOON))
+    assert (
+        value(metrics, "provider_escalate_after_seconds", provider="hosting", to="second") == 1800
+    )
+    assert value(metrics, "provider_escalate_after_seconds", provider="second") is None

@@ -92,3 +92,33 @@ def test_a_file_that_vanishes_is_a_bad_edit(tmp_path):
         await seen(lambda: live.successful, "the repair")
 
     following(live, scenario)
+
+
+EVENT = """BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:test
+BEGIN:VEVENT
+UID:1
+DTSTART:20000101T000000Z
+DTEND:20900101T000000Z
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def test_a_calendar_is_followed_even_when_it_was_not_there_at_first(tmp_path):
+    live = Live(*files(tmp_path, ONE))
+    [owner] = live.config.owners
+    assert owner.quiet.busy == ()
+    calendars = tmp_path / "calendars"
+
+    async def scenario():
+        text = live.people.read_text()
+        live.people.write_text(text.replace('"19:00-09:00"', '"19:00-09:00", calendar: calendars'))
+        await seen(lambda: not live.successful, "the refusal")
+        calendars.mkdir()
+        await seen(lambda: live.successful, "the folder")
+        (calendars / "private.ics").write_text(EVENT)
+        await seen(lambda: live.config.owners[0].quiet.busy, "the event")
+
+    following(live, scenario)

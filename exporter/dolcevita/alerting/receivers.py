@@ -83,17 +83,22 @@ def text_of(channel: Channel) -> str:
     if not channel.file:
         return str(channel.value)
     file, _, line = channel.source.rpartition(":")
-    path = Path(file).parent / str(channel.value)
+    path = file_of(channel)
     try:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not a text"
         message = f"{channel.kind}_file: {path}: {reason}; create it with the {channel.kind} in it"
-        raise ConfigError([Problem(file, int(line), message)]) from None
+        raise ConfigError([Problem(file, int(line), message)], [path]) from None
     if not text:
         message = f"{channel.kind}_file: {path} is empty; put the {channel.kind} into it"
-        raise ConfigError([Problem(file, int(line), message)])
+        raise ConfigError([Problem(file, int(line), message)], [path])
     return text
+
+
+def file_of(channel: Channel) -> Path:
+    """The file that holds a channel's text; it is relative to people.yml."""
+    return Path(channel.source.rpartition(":")[0]).parent / str(channel.value)
 
 
 def template(person: Person, role: Role, form: str) -> str:

@@ -64,12 +64,13 @@ def load(
     """
     people_reader = PeopleReader(people, today or date.today())
     problems: tuple[Problem, ...] = ()
+    files: tuple[Path, ...] = ()
     owners: tuple[Owner, ...] = ()
     providers: tuple[Provider, ...] = ()
     try:
         owners, providers = people_reader.read()
     except ConfigError as error:
-        problems = error.problems
+        problems, files = error.problems, error.files
     sites_reader = SitesReader(
         sites, kinds, planned, tuple(o.name for o in owners), tuple(p.name for p in providers)
     )
@@ -78,6 +79,6 @@ def load(
     except ConfigError as error:
         problems = (*error.problems, *problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, files)
     warnings = (*sites_reader.warnings, *people_reader.warnings)
     return Config(watched, owners, providers, warnings, people_reader.watchdog)

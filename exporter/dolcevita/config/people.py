@@ -171,7 +171,7 @@ class PeopleReader:
         self.watchdog = self._watchdog(source)
         self._check_escalations(source, providers)
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=lambda p: p.line))
+            raise ConfigError(sorted(self.problems, key=lambda p: p.line), times.files)
         return (
             tuple(self._owner(source, where, person, times) for where, person in owners),
             tuple(self._provider(source, where, person, times) for where, person in providers),

@@ -29,10 +29,14 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """The configuration cannot be used. `problems` holds every fault found, in file order."""
+    """The configuration cannot be used. `problems` holds every fault found, in file order.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `files` are those beside the two files whose edit may mend it.
+    """
+
+    def __init__(self, problems: Iterable[Problem], files: Iterable[Path] = ()) -> None:
         self.problems = tuple(problems)
+        self.files = tuple(files)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

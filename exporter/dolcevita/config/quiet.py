@@ -57,6 +57,8 @@ class Times:
         self.today = today
         self.problems = problems
         self.warnings = warnings
+        self.files: list[Path] = []
+        """Calendars that were read, or could not be."""
         self._hours: dict[Where, Week] = {}
         self._read: dict[Where, Quiet] = {}
 
@@ -128,6 +130,7 @@ class Times:
                     self.problems.append(self.source.problem(place, message))
                 if file != path:
                     files.append(file)
+        self.files += files
         return tuple(files), agenda.joined(spans)
 
 

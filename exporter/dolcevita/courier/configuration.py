@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry, Gauge
 
 from dolcevita.alerting import compile as compiler
+from dolcevita.alerting.receivers import file_of
 from dolcevita.config import Config, ConfigError, Problem, UserError, load
 from dolcevita.courier.alertmanager import SECONDS, Alertmanager, Refused, Unreachable, reload
 from dolcevita.probes import KINDS, PLANNED
@@ -77,7 +78,8 @@ class Configuration:
         self._alertmanager = alertmanager
         self._session = session
         self._prometheus_url = prometheus_url
-        self._seen: tuple[Signature, int] | None = None
+        self._beside: tuple[Path, ...] = ()
+        self._seen: tuple[Signature, Signature, int] | None = None
         self._applied: str | None = None
         self._previous: str | None = None
         self._turned_down: tuple[str, str] | None = None
@@ -111,10 +113,12 @@ class Configuration:
                 build, self.files, self._courier_url, datetime.now(UTC)
             )
         except ConfigError as error:
+            self._beside = error.files
             return self._refused(error.problems)
         except UserError as error:
             return self._refused([Problem(str(self.files.base), 0, str(error))])
         self.config = config
+        self._beside = tuple(_beside(config))
         if self._turned_down and text == self._turned_down[0]:
             return self._refused([self._refusal(self._turned_down[1])])
         on_disk = _read(self.files.output)
@@ -126,10 +130,12 @@ class Configuration:
         return ()
 
     async def _follow_own_files(self) -> None:
-        state = (_signature(self._own_files()), int(time.time() // CALENDAR_SECONDS))
+        own = _signature(self._own_files())
+        state = (own, _signature(self._beside), int(time.time() // CALENDAR_SECONDS))
         if state != self._seen:
-            self._seen = state
             await self.refresh()
+            # What people.yml names may be other files now.
+            self._seen = (own, _signature(self._beside), state[2])
         text = _read(self.files.output)
         if text is None or text == self._applied:
             return
@@ -181,11 +187,6 @@ class Configuration:
         files = self.files
         yield from (files.sites, files.people, files.base)
         yield from sorted(files.messages.glob("*"))
-        if self.config:
-            for person in (*self.config.providers, *self.config.owners):
-                for channel in person.notify:
-                    if channel.file:
-                        yield Path(channel.source.rpartition(":")[0]).parent / str(channel.value)
 
     def _refusal(self, words: str) -> Problem:
         return Problem(str(self.files.base), 0, f"Alertmanager refuses it: {words}")
@@ -200,6 +201,15 @@ class Configuration:
         for problem in problems:
             log.error("refused, the last good configuration stays: %s", problem)
         return problems
+
+
+def _beside(config: Config) -> Iterator[Path]:
+    """The files that people.yml names."""
+    yield from config.calendars()
+    channels = [channel for who in (*config.providers, *config.owners) for channel in who.notify]
+    for channel in (*channels, config.watchdog):
+        if channel and channel.file:
+            yield file_of(channel)
 
 
 def _read(path: Path) -> str | None:

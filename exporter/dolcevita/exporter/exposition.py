@@ -27,6 +27,8 @@ HELP: Mapping[str, str] = {
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
     "owner_utc_offset_seconds": "What the owner's clock is ahead of UTC now",
+    "owner_overdue_after_seconds": "An incident that takes longer is overdue to the owner",
+    "provider_escalate_after_seconds": "An incident that takes longer is for the provider `to`",
     "provider_utc_offset_seconds": "What the provider's clock is ahead of UTC now",
 } | {name: text for kind in KINDS.values() for name, text in kind.help.items()}
 
@@ -103,9 +105,15 @@ def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
     for owner in config.owners:
         gauges.add("owner_reachable", {"owner": owner.name}, _stays_reachable(owner, now))
         gauges.add("owner_utc_offset_seconds", {"owner": owner.name}, _utc_offset(owner, now))
+        if owner.overdue_after:
+            labels = {"owner": owner.name}
+            gauges.add("owner_overdue_after_seconds", labels, owner.overdue_after)
     for provider in config.providers:
         labels = {"provider": provider.name}
         gauges.add("provider_utc_offset_seconds", labels, _utc_offset(provider, now))
+        if provider.escalate:
+            to = {**labels, "to": provider.escalate.to}
+            gauges.add("provider_escalate_after_seconds", to, provider.escalate.after)
     yield from gauges.metrics.values()
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 
 from dolcevita.config import Config, ConfigError, load
@@ -14,11 +16,11 @@ log = logging.getLogger(__name__)
 POLL = 1.0
 """Seconds between looks at the files. Polled, because bind mounts do not pass on inotify."""
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
+Stamp = tuple[tuple[int, int, int] | date | None, ...]
 
 
 class Live:
-    """The last good configuration of two files.
+    """The last good configuration of two files, and of the calendars that they name.
 
     `successful` says whether the latest load worked, `loaded_at` (unix seconds) when one last
     did. The constructor raises ConfigError: without a first good one there is nothing to keep.
@@ -27,6 +29,7 @@ class Live:
     def __init__(self, sites: Path, people: Path) -> None:
         self.sites = sites
         self.people = people
+        self.calendars: tuple[Path, ...] = ()
         self.one_at_a_time = asyncio.Lock()
         self.stamp = self._stamp()
         self._adopt(self._load())
@@ -39,6 +42,7 @@ class Live:
                 config = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 self.successful = False
+                self._follow_also(error.files)
                 for problem in error.problems:
                     log.error("%s", problem)
                 log.error("The edit is refused; the configuration before it stays in force.")
@@ -64,13 +68,22 @@ class Live:
 
     def _adopt(self, config: Config) -> None:
         self.config = config
+        self._follow_also(config.calendars())
         self.successful = True
         self.loaded_at = time.time()
         for warning in config.warnings:
             log.warning("%s", warning)
 
+    def _follow_also(self, calendars: Iterable[Path]) -> None:
+        """Follow these calendars as well, and no others, from what they are now."""
+        self.calendars = tuple(calendars)
+        self.stamp = (*self.stamp[:2], *self._stamp()[2:])
+
     def _stamp(self) -> Stamp:
-        return tuple(_stamp(path) for path in (self.sites, self.people))
+        # A new day is reason enough to look how far ahead the calendars are known.
+        days = [date.today()] if self.calendars else []
+        files = (self.sites, self.people, *self.calendars)
+        return (*(_stamp(path) for path in files), *days)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
