@@ -15,6 +15,7 @@ from dolcevita.probes import address, security, stream
 from dolcevita.probes.course import Broken, Course
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Reason, Result, Sample
+from dolcevita.probes.secret import read
 from dolcevita.probes.security import TlsOptions
 from dolcevita.probes.stream import NetworkOptions, Stream
 
@@ -56,11 +57,11 @@ class Options(NetworkOptions, TlsOptions):
     username: Annotated[SecretStr | None, BeforeValidator(_secret)] = None
     """Log in with this name."""
     username_file: Path | None = None
-    """A file with the name in its first line."""
+    """A file with the name."""
     password: Annotated[SecretStr | None, BeforeValidator(_secret)] = None
     """The password of that name."""
     password_file: Path | None = None
-    """A file with the password in its first line."""
+    """A file with the password."""
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:
@@ -82,9 +83,8 @@ class Expect(Expectations):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     starttls: bool | None = None
-    """True: offer STARTTLS, with a certificate that is right. False: it is not tried. Not set: as
-    True for submission and before a login, else as False. Schemes with TLS from the begin have
-    what True wants."""
+    """Offer STARTTLS, with a certificate that is right; `false` does not try. Without it needed for
+    submission and before a login, else not tried."""
     greeting: str | None = None
     """Text that the greeting must contain."""
 
@@ -139,11 +139,8 @@ class Conversation:
             # Somebody on the way could make it count as said within TLS (RFC 3207, section 6).
             detail = f"{self.stream.where} says more before TLS than it was asked."
             raise Broken(Reason.PROTOCOL, detail)
-        # Of the options of TLS alone: they are kept with the context, and a login must not be.
-        values = {name: getattr(self.options, name) for name in TlsOptions.model_fields}
-        options = TlsOptions.model_construct(**values)
         self.lost = True
-        await stream.secure(self.stream, options, self.host, self.course, within)
+        await stream.secure(self.stream, self.options, self.host, self.course, within)
         self.lost = False
 
     async def line(self) -> str:
@@ -296,12 +293,10 @@ def _login(options: Options) -> Login | None:
 def _word(given: SecretStr | None, file: Path | None) -> str:
     if file is None:
         return given.get_secret_value() if given else ""
-    try:
-        with file.open(encoding="utf-8") as lines:
-            return lines.readline(MOST_LINE).rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "it is no text"
-        raise Broken(Reason.LOCAL, f"The file {file} cannot be read: {cause}.") from None
+    word = read(file)
+    if not word.isprintable():
+        raise Broken(Reason.LOCAL, f"The file {file} holds more than one line.")
+    return word
 
 
 async def _leave(talk: Conversation, farewell: str) -> None:

@@ -131,10 +131,10 @@ class Dialogue:
         if step.expect is not None:
             match = await self._match(step.expect)
             for label in step.labels:
-                value = self._masked(_expand(label.value, match))
+                value = self._masked(expand(label.value, match))
                 self.labels[label.name] = value[:MOST_VALUE]
             if step.send is not None:
-                line = _expand(step.send, match)
+                line = expand(step.send, match)
         if step.expect_bytes is not None:
             await self._exactly(step.expect_bytes.encode())
         self.waits_for = ""
@@ -253,7 +253,7 @@ def _compiled(regex: str) -> re.Pattern[str]:
     return re.compile(regex)
 
 
-def _expand(template: str, match: re.Match[str]) -> str:
+def expand(template: str, match: re.Match[str]) -> str:
     """$1, ${1}, $name and $$ as in Go (the documentation of regexp.Expand); unknown ones are ''."""
 
     def group(reference: re.Match[str]) -> str:

@@ -75,6 +75,9 @@ def context(options: TlsOptions, verify: bool = True) -> ssl.SSLContext:
     Raises Broken where a file cannot be used.
     """
     files = [options.ca_file or Path(ca_bundle()), options.cert_file, options.key_file]
+    # Alone: it is kept, and what a kind has beside it may be secret or no key.
+    values = {name: getattr(options, name) for name in TlsOptions.model_fields}
+    options = TlsOptions.model_construct(**values)
     return _context(options, verify, tuple(_stamp(file) for file in files if file))
 
 
