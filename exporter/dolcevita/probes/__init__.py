@@ -6,7 +6,20 @@ A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from dolcevita.probes import curl, domain, ftp, heartbeat, http, imap, pop3, smtp, tcp, tls, unix
+from dolcevita.probes import (
+    curl,
+    domain,
+    ftp,
+    heartbeat,
+    http,
+    imap,
+    pop3,
+    smtp,
+    tcp,
+    tls,
+    unix,
+    websocket,
+)
 from dolcevita.probes.attempts import probe
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
@@ -37,13 +50,14 @@ _ALL: tuple[Kind, ...] = (
     tcp.KIND,
     tls.KIND,
     unix.KIND,
+    websocket.KIND,
 )
 
 KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.schemes}
 """The prober of each URL scheme."""
 
 PLANNED: frozenset[str] = frozenset(
-    "starttls dns icmp ssh ldap ldaps ws wss grpc grpcs postgres mysql redis mqtt ntp".split()
+    "starttls dns icmp ssh ldap ldaps grpc grpcs postgres mysql redis mqtt ntp".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
