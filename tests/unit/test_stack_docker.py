@@ -59,7 +59,8 @@ def test_an_engine_that_has_all_images_runs_every_service(find: Find) -> None:
             "docker compose refuses the compose file: no file",
         ),
         (
-            'case "$*" in *" build exporter"|*inspect*image/exporter) echo "no base" >&2; exit 1;; esac',
+            'case "$*" in *" build exporter"|*inspect*image/exporter) '
+            'echo "no base" >&2; exit 1;; esac',
             "the exporter's image cannot be built: no base",
         ),
         (
