@@ -15,9 +15,9 @@ from pathlib import Path
 import yaml
 
 from dolcevita.stack.packages import Programs
+from hosts import Host
 from inbox import Inbox
 from running import Stack
-from webserver import Host
 
 EVERY = 1
 DOWN_AFTER = 4

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from dolcevita.stack.packages import Programs
+from hosts import Host
 from inbox import Inbox, inbox
 from running import Stack
 from scene import START_DELAY, Scene, people_yml, play, sleep_until
 from waiting import until
-from webserver import Host
 
 OUTAGES = 10
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import pytest
 
 from dolcevita.stack.packages import Programs
+from hosts import Host
 from inbox import Inbox, Message, inbox
 from running import Stack
 from scene import Scene, clock, next_minute, play, sleep_until, stack_of
 from waiting import until
-from webserver import Host
 
 SETTLE = 45
 """Seconds after the last event in which nothing more may arrive."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dolcevita.stack.packages import Programs
+from hosts import Host
 from inbox import Inbox, inbox
 from running import Stack
 from scene import (
@@ -20,7 +21,6 @@ from scene import (
     stack_of,
 )
 from waiting import until
-from webserver import Host
 
 SETTLE = 45
 """Seconds in which a second message would have come."""

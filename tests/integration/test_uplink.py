@@ -6,11 +6,11 @@ from pathlib import Path
 import yaml
 
 from dolcevita.stack.packages import Programs
+from hosts import Host
 from inbox import inbox
 from running import Stack
 from scene import Scene, people_yml, sites_yml
 from waiting import until
-from webserver import Host
 
 
 def test_10_when_all_sentinels_and_sites_are_unreachable_nobody_is_paged_about_sites(
