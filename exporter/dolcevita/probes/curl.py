@@ -41,6 +41,7 @@ HTTP_VERSIONS = {
 ASKED_VERSIONS = {
     "1.1": pycurl.CURL_HTTP_VERSION_1_1,
     "2": pycurl.CURL_HTTP_VERSION_2TLS,
+    "2 only": pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE,
     "3": pycurl.CURL_HTTP_VERSION_3ONLY,
 }
 
@@ -100,7 +101,8 @@ class Request:
     returns whether it wants more; to want no more is no failure. `headers` are whole lines;
     a Host among them is also the name that TLS asks for.
 
-    `version` is of HTTP, None for what the server likes best. `encodings` are the content
+    `version` is of HTTP, None for what the server likes best; "2 only" speaks it without asking,
+    also without TLS. `encodings` are the content
     encodings to ask for, None for all that libcurl decodes; `encodings=()` asks for none and
     decodes none. `choose` gets the host and its addresses and gives those to try; it may raise
     Unresolved. `source` is an address of this machine. A URL of the configuration's own need not
@@ -115,7 +117,7 @@ class Request:
     body: bytes | None = None
     headers: Sequence[str] = ()
     cookies: Sequence[bytes] = ()
-    version: Literal["1.1", "2", "3"] | None = None
+    version: Literal["1.1", "2", "2 only", "3"] | None = None
     encodings: Sequence[str] | None = None
     tls: Tls = field(default_factory=Tls)
     proxy: Proxy | None = None

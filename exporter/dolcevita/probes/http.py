@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from requests.utils import should_bypass_proxies
 
 from dolcevita.config import Duration, Strict, one_or_many
-from dolcevita.probes import address, certificate, chain, pattern, security
+from dolcevita.probes import address, chain, pattern, security
 from dolcevita.probes.course import Broken
 from dolcevita.probes.curl import (
     Exchange,
@@ -324,7 +324,7 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         request = _request(target, step, secrets, body, budget - start)
         hop = await exchange(replace(request, cookies=cookies))
         hops.append(hop)
-        phases += _phases(hop, start)
+        phases += phases_of(hop, start)
         if not _goes_on(hop, len(hops), options, expect):
             break
         step = step.after(hop)
@@ -568,7 +568,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _phases(hop: Exchange, start: float) -> list[Phase]:
+def phases_of(hop: Exchange, start: float) -> list[Phase]:
     """The phases of one exchange; the one that a failure broke off is last and not finished."""
     ends = (hop.resolved, hop.connected, hop.secured, hop.answered)
     phases: list[Phase] = []
@@ -767,16 +767,7 @@ def _samples(
     if final.last_modified >= 0:
         name = "probe_http_last_modified_timestamp_seconds"
         samples.append(Sample(name, final.last_modified))
-    if final.certificates:
-        expiry = certificate.earliest_expiry(final.certificates)
-        chain = certificate.chain_labels(final.certificates)
-        samples.append(Sample("probe_ssl_earliest_cert_expiry", expiry))
-        samples.append(Sample("probe_ssl_last_chain_info", 1, chain))
-    if last_chain is not None:
-        samples.append(Sample("probe_ssl_last_chain_expiry_timestamp_seconds", last_chain))
-    if final.tls_version:
-        samples.append(Sample("probe_tls_version_info", 1, {"version": final.tls_version}))
-        samples.append(Sample("probe_tls_cipher_info", 1, {"cipher": final.tls_cipher}))
+    samples += security.samples(final.tls_version, final.tls_cipher, final.certificates, last_chain)
     return samples
 
 

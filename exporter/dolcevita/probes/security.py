@@ -140,6 +140,24 @@ def _words(error: ssl.SSLError | OSError) -> str:
     return str(error.strerror or error)
 
 
+def samples(
+    version: str, cipher: str, chain: Sequence[Certificate], chain_expiry: float | None
+) -> list[Sample]:
+    """The metrics of a connection over TLS; of what is empty or None there is none."""
+    found = []
+    if chain:
+        expiry = certificate.earliest_expiry(chain)
+        labels = certificate.chain_labels(chain)
+        found.append(Sample("probe_ssl_earliest_cert_expiry", expiry))
+        found.append(Sample("probe_ssl_last_chain_info", 1, labels))
+    if chain_expiry is not None:
+        found.append(Sample("probe_ssl_last_chain_expiry_timestamp_seconds", chain_expiry))
+    if version:
+        found.append(Sample("probe_tls_version_info", 1, {"version": version}))
+        found.append(Sample("probe_tls_cipher_info", 1, {"cipher": cipher}))
+    return found
+
+
 class Session:
     """What was agreed on in a handshake that succeeded. `chain` is as the server sent it."""
 
@@ -156,19 +174,8 @@ class Session:
 
     def samples(self) -> list[Sample]:
         """The metrics of the certificates, the version and the cipher."""
-        samples = [
-            Sample("probe_tls_version_info", 1, {"version": self.version}),
-            Sample("probe_tls_cipher_info", 1, {"cipher": self.cipher}),
-        ]
-        if self.chain:
-            expiry = certificate.earliest_expiry(self.chain)
-            labels = certificate.chain_labels(self.chain)
-            samples.append(Sample("probe_ssl_earliest_cert_expiry", expiry))
-            samples.append(Sample("probe_ssl_last_chain_info", 1, labels))
-        if self.verified:
-            expiry = certificate.earliest_expiry(self.verified)
-            samples.append(Sample("probe_ssl_last_chain_expiry_timestamp_seconds", expiry))
-        return samples
+        expiry = certificate.earliest_expiry(self.verified) if self.verified else None
+        return samples(self.version, self.cipher, self.chain, expiry)
 
     def facts(self) -> dict[str, str]:
         """For a person."""
