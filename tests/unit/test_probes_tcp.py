@@ -242,6 +242,14 @@ def test_lines_without_end_end_in_time_and_leave_others_alone():
     assert good.success
 
 
+def test_a_line_that_is_made_to_take_years_is_given_up():
+    begin = time.monotonic()
+    result = talked(says("a" * 60), banner="^(a+)+b$")
+    assert result.reason is Reason.CONTENT
+    assert "takes too long" in result.detail
+    assert time.monotonic() - begin < 2
+
+
 def test_a_line_without_end_takes_little_memory():
     async def endless(reader, writer):
         while True:
@@ -360,7 +368,7 @@ def test_a_secret_is_sent_and_never_told(tmp_path):
 def test_a_file_to_send_that_is_missing_is_named(tmp_path):
     result = talked(mute, [{"send_file": str(tmp_path / "none")}])
     assert result.reason is Reason.LOCAL
-    assert "none with what to send cannot be read" in result.detail
+    assert "none cannot be read: No such file" in result.detail
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Dialogues of send and expect, as blackbox_exporter's `query_response` has them."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,8 +10,9 @@ from pydantic import AfterValidator, ConfigDict, model_validator
 
 from dolcevita.config import Strict
 from dolcevita.config.sites import RESERVED_LABELS
-from dolcevita.probes import stream
+from dolcevita.probes import secret, stream
 from dolcevita.probes.course import Broken, Course
+from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
 from dolcevita.probes.result import Reason, Sample
 from dolcevita.probes.security import TlsOptions
 from dolcevita.probes.stream import Stream
@@ -24,17 +25,6 @@ MOST_SHOWN = 100
 
 MOST_VALUE = 200
 """Characters of a label's value."""
-
-
-def _regex(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"which is no regular expression: {error}") from None
-    return text
-
-
-Regex = Annotated[str, AfterValidator(_regex)]
 
 
 def _label_name(text: str) -> str:
@@ -152,12 +142,19 @@ class Dialogue:
         return Broken(Reason.TIMEOUT, detail)
 
     async def _match(self, regex: str) -> re.Match[str]:
-        pattern = _compiled(regex)
         self.waits_for, self.last = f"a line that matches '{regex}'", ""
         while (line := await self._line()) is not None:
-            if match := pattern.search(line):
+            try:
+                with bounded():
+                    match = compiled(regex).search(line)
+            except TooSlow:
+                detail = f"{self.stream.where} sends a line that takes too long to match '{regex}'."
+                raise Broken(Reason.CONTENT, detail) from None
+            if match:
                 return match
             self.last = line
+            # Thousands of lines may be there already: others have their turn in between.
+            await asyncio.sleep(0)
         self.failed_due_to_regex = True
         if self.last:
             raise Broken(Reason.CONTENT, self._told())
@@ -212,8 +209,8 @@ class Dialogue:
         return "".join(c if c.isprintable() else "." for c in self._masked(line)[:MOST_SHOWN])
 
     def _masked(self, text: str) -> str:
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
+        for hidden in self.secrets:
+            text = text.replace(hidden, "***")
         return text
 
 
@@ -239,18 +236,7 @@ def _up_to_starttls(steps: Iterator[Step]) -> list[Step]:
 
 
 def _line_to_send(step: Step) -> str | None:
-    if step.send_file is None:
-        return step.send
-    try:
-        return step.send_file.read_text().removesuffix("\n")
-    except (OSError, ValueError):
-        detail = f"The file {step.send_file} with what to send cannot be read."
-        raise Broken(Reason.LOCAL, detail) from None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(regex: str) -> re.Pattern[str]:
-    return re.compile(regex)
+    return secret.read(step.send_file) if step.send_file else step.send
 
 
 def expand(template: str, match: re.Match[str]) -> str:

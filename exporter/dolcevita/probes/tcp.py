@@ -4,8 +4,9 @@ from pydantic import ConfigDict
 
 from dolcevita.probes import address, dialogue, security, stream
 from dolcevita.probes.course import Broken, Course
-from dolcevita.probes.dialogue import Dialogue, Regex, Step
+from dolcevita.probes.dialogue import Dialogue, Step
 from dolcevita.probes.kind import Expectations, Kind, Target
+from dolcevita.probes.pattern import Regex
 from dolcevita.probes.result import Result
 from dolcevita.probes.security import TlsOptions
 from dolcevita.probes.stream import NetworkOptions, Stream
