@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from dolcevita.probes import (
     curl,
+    dns,
     domain,
     ftp,
     heartbeat,
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _ALL: tuple[Kind, ...] = (
+    dns.KIND,
     domain.KIND,
     ftp.KIND,
     heartbeat.KIND,
@@ -57,7 +59,7 @@ KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.sc
 """The prober of each URL scheme."""
 
 PLANNED: frozenset[str] = frozenset(
-    "starttls dns icmp ssh ldap ldaps grpc grpcs postgres mysql redis mqtt ntp".split()
+    "starttls icmp ssh ldap ldaps grpc grpcs postgres mysql redis mqtt ntp".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
