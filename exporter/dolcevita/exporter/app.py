@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 
 from dolcevita import probes
 from dolcevita.config import ConfigError, UserError, did_you_mean
-from dolcevita.exporter import batches, exposition
+from dolcevita.exporter import batches, disk, exposition
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
@@ -99,6 +99,7 @@ class Exporter:
         self.prober = Prober(self.registry)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        disk.register(self.registry)
         build = Gauge(
             "dolcevita_build_info", "The version that runs", ["version"], registry=self.registry
         )

@@ -103,6 +103,7 @@ def _exporter(settings: Settings) -> Component:
             *("--people", str(settings.people)),
         ),
         settings.health("exporter"),
+        {"DOLCEVITA_DATA": str(settings.data)},
     )
 
 
