@@ -11,6 +11,7 @@ from dolcevita.probes import (
     dns,
     domain,
     ftp,
+    grpc,
     heartbeat,
     http,
     imap,
@@ -45,6 +46,7 @@ _ALL: tuple[Kind, ...] = (
     dns.KIND,
     domain.KIND,
     ftp.KIND,
+    grpc.KIND,
     heartbeat.KIND,
     http.KIND,
     imap.KIND,
@@ -61,7 +63,7 @@ KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.sc
 """The prober of each URL scheme."""
 
 PLANNED: frozenset[str] = frozenset(
-    "starttls icmp ssh ldap ldaps grpc grpcs postgres mysql redis mqtt ntp".split()
+    "starttls icmp ssh ldap ldaps postgres mysql redis mqtt ntp".split()
 )
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
