@@ -64,16 +64,31 @@ def serve(
     sites: Sites = SITES,
     people: People = PEOPLE,
     listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:9714",
+    blackbox_config: Annotated[
+        Path | None,
+        typer.Option(help="blackbox_exporter's file, whose modules /probe?target= then has."),
+    ] = None,
+    allow_target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK-or-NAME",
+            help="Answer /probe?target= for it: 10.0.0.0/8, www.example.com, *.example.com, "
+            "or the folder of a unix socket. May be given again.",
+        ),
+    ] = None,
     allow_any_target: Annotated[
-        bool, typer.Option(help="Answer /probe?target=, which probes anything reachable.")
+        bool,
+        typer.Option(help="Answer it for all but link-local and cloud metadata addresses."),
     ] = False,
 ) -> None:
     """Run the exporter."""
     from dolcevita.exporter import app as exporter
+    from dolcevita.exporter.blackbox import allowed
 
     with user_errors():
         host, port = _address(listen)
-        exporter.run(sites, people, host, port, allow_any_target)
+        targets = allowed.parse(allow_target or (), allow_any_target)
+        exporter.run(sites, people, host, port, blackbox_config, targets)
 
 
 @app.command()
@@ -198,6 +213,59 @@ async def _by_hand(
         await probes.close()
 
 
+@app.command()
+def whatif(
+    site: Annotated[str, typer.Option(help="The site that goes down.")] = "",
+    at: Annotated[
+        str, typer.Option(help='When, such as "2027-07-14 20:13", on the owner\'s clock.')
+    ] = "",
+    down_for: Annotated[str, typer.Option(help="For how long, such as 40m.")] = "10m",
+    next_weeks: Annotated[
+        int, typer.Option(min=0, max=52, help="Show when people can be reached, so many weeks.")
+    ] = 0,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the weeks to this page instead of printing them.")
+    ] = None,
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    base: Base = BASE,
+) -> None:
+    """Tell who would be told what of an outage, when and how, and who would not, and why."""
+    from dolcevita.alerting import compile as compiler
+    from dolcevita.alerting import picture, terminal
+    from dolcevita.alerting import whatif as simulation
+    from dolcevita.alerting.routing import Compiled
+    from dolcevita.stack.packages import find_programs
+    from dolcevita.stack.settings import read_settings
+
+    with user_errors():
+        if not site and not next_weeks:
+            raise UserError("nothing to tell: name a site with --site, or give --next-weeks")
+        config = _load(sites, people)
+        console = Console()
+        if site:
+            outage = simulation.parse(config, site, at, down_for)
+            # What will be compiled by then: calendars reach two years from any day.
+            then = load(sites, people, probes.KINDS, probes.PLANNED, outage.at.date())
+            text = compiler.compile(then, base, "templates", "http://127.0.0.1:9715", outage.at)
+            amtool = find_programs(read_settings(Path(), {}).data, typer.echo).amtool
+            compiler.check(text, amtool, then, base)
+            entries = simulation.timeline(
+                outage, then, Compiled(text, amtool), simulation.evaluation_intervals(PROMETHEUS)
+            )
+            zone = next(o.timezone for o in then.owners if o.name == outage.site.owner)
+            console.print(terminal.render(outage, zone, entries))
+        if next_weeks:
+            now = datetime.now(UTC)
+            text = compiler.compile(config, base, "templates", "http://127.0.0.1:9715", now)
+            rows = picture.rows(config, Compiled(text, Path()).mutings, now, next_weeks)
+            if html:
+                _write(html, picture.html(rows, now), "--html")
+                typer.echo(f"wrote {html}")
+            else:
+                console.print(picture.text(rows))
+
+
 def _target(
     text: str, sites: Path, people: Path
 ) -> tuple[str, probes.Kind, probes.Target[Any, Any], float]:
@@ -236,15 +304,15 @@ def _templates(base: Path) -> str:
     return str((base.parent / "templates").absolute())
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, option: str = "--output") -> None:
     from dolcevita.alerting import compile as compiler
 
     if path.is_dir():
-        raise UserError(f"--output: {path} is a folder, expected the name of a file")
+        raise UserError(f"{option}: {path} is a folder, expected the name of a file")
     try:
         compiler.write(path, text)
     except OSError as error:
-        raise UserError(f"--output: {path} cannot be written: {error.strerror}") from None
+        raise UserError(f"{option}: {path} cannot be written: {error.strerror}") from None
 
 
 def _address(listen: str) -> tuple[str, int]:

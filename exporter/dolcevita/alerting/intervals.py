@@ -100,11 +100,16 @@ class Interval:
         minute = wall.hour * 60 + wall.minute
         whole = at.astimezone(UTC).replace(second=0, microsecond=0)
         end = max((end for start, end in self.minutes if start <= minute < end), default=DAY)
-        over = whole + timedelta(minutes=end - minute)
-        if over.astimezone(zone).utcoffset() == wall.utcoffset():
-            return over
-        # The clock changes before that, at a whole quarter of an hour.
-        return min(over, whole + timedelta(minutes=15 - whole.minute % 15))
+        return _unless_clock_changes(whole, whole + timedelta(minutes=end - minute), zone)
+
+    def may_begin(self, at: datetime) -> datetime:
+        """The first instant after `at`, which is outside, at which one can be inside."""
+        zone = ZoneInfo(self.location)
+        wall = at.astimezone(zone)
+        minute = wall.hour * 60 + wall.minute
+        whole = at.astimezone(UTC).replace(second=0, microsecond=0)
+        begin = min((start for start, _ in self.minutes if start > minute), default=DAY)
+        return _unless_clock_changes(whole, whole + timedelta(minutes=begin - minute), zone)
 
     def _day_holds(self, wall: datetime) -> bool:
         next_month = (wall.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -149,10 +154,27 @@ class Muting:
             instant = entry.lasts_until(instant)
         return None
 
+    def entered(self, at: datetime) -> datetime | None:
+        """The first instant from `at` on that is inside; None when more than a year away."""
+        entries = [*self._undated, *(entry for month in self._dated.values() for entry in month)]
+        instant = at
+        while entries and instant < at + HORIZON:
+            if self.contains(instant):
+                return instant
+            instant = min(entry.may_begin(instant) for entry in entries)
+        return None
+
     def _entry(self, at: datetime) -> Interval | None:
         day = at.astimezone(UTC)
         dated = self._dated.get((day.year, day.month), [])
         return next((entry for entry in self._undated + dated if entry.contains(at)), None)
+
+
+def _unless_clock_changes(now: datetime, then: datetime, zone: ZoneInfo) -> datetime:
+    """`then`, or sooner when the clock of `zone` changes before: on a quarter of an hour."""
+    if then.astimezone(zone).utcoffset() == now.astimezone(zone).utcoffset():
+        return then
+    return min(then, now + timedelta(minutes=15 - now.minute % 15))
 
 
 def _holds(ranges: Ranges, value: int) -> bool:
