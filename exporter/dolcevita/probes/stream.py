@@ -65,18 +65,24 @@ class Place(NamedTuple):
         return f"{self.host} port {self.port}"
 
 
+def host(url: str) -> str:
+    """The ASCII name or the address that a URL is about. Raises Broken where there is none."""
+    try:
+        found = URL(url, encoded=url.isascii()).raw_host
+    except ValueError:
+        found = None
+    if not found:
+        raise Broken(Reason.PROTOCOL, f"{url} names no host.")
+    return found
+
+
 def place(url: str, default_port: int | None = None) -> Place:
     """Where a URL points to. Raises Broken where it names no host or no port."""
-    try:
-        parsed = URL(url, encoded=url.isascii())
-        host, port = parsed.raw_host, parsed.explicit_port or default_port
-    except ValueError:
-        host, port = None, None
-    if not host:
-        raise Broken(Reason.PROTOCOL, f"{url} names no host.")
+    name = host(url)
+    port = URL(url, encoded=url.isascii()).explicit_port or default_port
     if not port:
         raise Broken(Reason.PROTOCOL, f"{url} names no port: write one, as in {url}:22.")
-    return Place(host, port)
+    return Place(name, port)
 
 
 async def addresses(host: str, course: Course, options: NetworkOptions) -> list[str]:
