@@ -14,6 +14,7 @@ from dolcevita.probes import (
     grpc,
     heartbeat,
     http,
+    icmp,
     imap,
     page,
     pop3,
@@ -49,6 +50,7 @@ _ALL: tuple[Kind, ...] = (
     grpc.KIND,
     heartbeat.KIND,
     http.KIND,
+    icmp.KIND,
     imap.KIND,
     page.KIND,
     pop3.KIND,
@@ -62,9 +64,7 @@ _ALL: tuple[Kind, ...] = (
 KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.schemes}
 """The prober of each URL scheme."""
 
-PLANNED: frozenset[str] = frozenset(
-    "starttls icmp ssh ldap ldaps postgres mysql redis mqtt ntp".split()
-)
+PLANNED: frozenset[str] = frozenset("starttls ssh ldap ldaps postgres mysql redis mqtt ntp".split())
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
 
 
