@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from dolcevita.config import UserError
 from dolcevita.exporter import app
 from dolcevita.exporter.app import TIMEOUT_HEADER, Exporter
+from dolcevita.exporter.blackbox.allowed import Allowed
 from dolcevita.exporter.live import Live
 from sites import files
 from waiting import free_port, until
@@ -118,7 +119,7 @@ def test_discovery_names_the_address_it_was_asked_at(tmp_path):
         ({"batch": "nonsense"}, 404, "'nonsense' is no batch"),
         ({"batch": "99s.10s.0.1"}, 200, ""),
         ({"site": "shpo"}, 404, "No site is named 'shpo': did you mean 'shop'?"),
-        ({"target": "http://127.0.0.1/"}, 403, "--allow-any-target"),
+        ({"target": "http://127.0.0.1/"}, 403, "--allow-target"),
     ],
 )
 def test_what_cannot_be_probed_is_refused_with_a_sentence(tmp_path, query, status, words):
@@ -151,7 +152,10 @@ def test_any_target_is_probed_where_that_is_allowed(tmp_path):
     async def scenario():
         async with (
             serving(page()) as port,
-            exporting(tmp_path, "sites: [http://a.example]", allow_any_target=True) as (session, _),
+            exporting(tmp_path, "sites: [http://a.example]", allowed=Allowed(anything=True)) as (
+                session,
+                _,
+            ),
         ):
 
             async def ask(**query):
@@ -169,8 +173,8 @@ def test_any_target_is_probed_where_that_is_allowed(tmp_path):
     for status, text in (as_blackbox, with_scheme):
         assert status == 200
         assert "\nprobe_success 1.0\n" in text
-    assert module == (400, "Unknown module 'tcp_connect': there is http_2xx.\n")
-    assert scheme[0] == 400
+    assert module == (400, "Unknown module 'tcp_connect': expected one of: http_2xx\n")
+    assert "\nprobe_success 0.0\n" in scheme[1]
 
 
 def test_an_edit_reaches_the_next_scrape_of_a_batch_known_before(tmp_path):

@@ -19,10 +19,13 @@ from prometheus_client.core import Metric
 from dolcevita import probes
 from dolcevita.config import ConfigError, UserError, did_you_mean
 from dolcevita.exporter import batches, disk, exposition
+from dolcevita.exporter.blackbox.allowed import Allowed
+from dolcevita.exporter.blackbox.endpoint import Blackbox
+from dolcevita.exporter.blackbox.live import Modules
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
-from dolcevita.probes import Target, heartbeat
+from dolcevita.probes import heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ SHUTDOWN = 2.0
 """Seconds that scrapes under way get to end when the exporter is stopped."""
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-TARGET_TIMEOUT = 10.0
-"""Seconds for `?target=` when the request names no scrape timeout."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -50,8 +51,18 @@ _PAGE = jinja2.Environment(
 ).get_template("status.html")
 
 
-def run(sites: Path, people: Path, host: str, port: int, allow_any_target: bool = False) -> None:
+def run(
+    sites: Path,
+    people: Path,
+    host: str,
+    port: int,
+    blackbox_config: Path | None = None,
+    allowed: Allowed = Allowed(),  # noqa: B008
+) -> None:
     """Serve until SIGTERM or SIGINT.
+
+    With blackbox_exporter's file, sites.yml may be missing. `allowed` are the targets that a
+    caller may name.
 
     Raises ConfigError for files that cannot be used and UserError for an address that cannot be
     listened on.
@@ -60,14 +71,19 @@ def run(sites: Path, people: Path, host: str, port: int, allow_any_target: bool 
     # Every probe is a connection; the usual 1024 are not enough for some hundred dead sites.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    exporter = Exporter(Live(sites, people), allow_any_target)
+    live = Live(sites, people, may_be_missing=blackbox_config is not None)
+    if blackbox_config and not allowed:
+        log.warning("No --allow-target: /probe?target= answers nothing but 403.")
+    exporter = Exporter(live, Modules(blackbox_config), allowed)
     uvloop.run(_serve(exporter, host, port))
 
 
 async def _serve(exporter: "Exporter", host: str, port: int) -> None:
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, exporter.on_hangup)
     runner = web.AppRunner(exporter.app(), access_log=None, shutdown_timeout=SHUTDOWN)
     await runner.setup()
     try:
@@ -92,11 +108,17 @@ async def _serve(exporter: "Exporter", host: str, port: int) -> None:
 class Exporter:
     """The endpoints, over one live configuration."""
 
-    def __init__(self, live: Live, allow_any_target: bool = False) -> None:
+    def __init__(
+        self,
+        live: Live,
+        modules: Modules | None = None,
+        allowed: Allowed = Allowed(),  # noqa: B008
+    ) -> None:
         self.live = live
-        self.allow_any_target = allow_any_target
         self.registry = CollectorRegistry()
         self.prober = Prober(self.registry)
+        modules = modules or Modules(None)
+        self.blackbox = Blackbox(modules, allowed, self.prober, self.registry)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         disk.register(self.registry)
@@ -129,15 +151,19 @@ class Exporter:
                 web.get("/metrics", self.metrics),
                 web.get("/-/healthy", self.healthy),
                 web.post("/-/reload", self.reload),
+                *self.blackbox.routes(),
             ]
         )
         app.cleanup_ctx.append(self._running)
         return app
 
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
-        follower = asyncio.create_task(self.live.follow())
+        followers = [
+            asyncio.create_task(live.follow()) for live in (self.live, self.blackbox.modules)
+        ]
         yield
-        follower.cancel()
+        for follower in followers:
+            follower.cancel()
         await probes.close()
 
     async def discovery(self, request: web.Request) -> web.Response:
@@ -151,8 +177,8 @@ class Exporter:
             return await self._probe_batch(request, query["batch"])
         if "site" in query:
             return await self._probe_site(request, query["site"])
-        if "target" in query:
-            return await self._probe_target(request, query["target"], query.get("module"))
+        if "target" in query or "module" in query:
+            return await self.blackbox.probe(request)
         return web.Response(status=400, text="Nothing to probe: add ?batch=, ?site= or ?target=.\n")
 
     async def _probe_batch(self, request: web.Request, name: str) -> web.Response:
@@ -179,25 +205,6 @@ class Exporter:
             request, exposition.probe_metrics([(exposition.site_labels(site), results[0][1])])
         )
 
-    async def _probe_target(
-        self, request: web.Request, url: str, module: str | None
-    ) -> web.Response:
-        if not self.allow_any_target:
-            text = "?target= is off: start with --allow-any-target to probe any URL.\n"
-            return web.Response(status=403, text=text)
-        if module not in (None, "http_2xx"):
-            text = f"Unknown module '{module}': there is http_2xx.\n"
-            return web.Response(status=400, text=text)
-        if "://" not in url:
-            url = f"http://{url}"
-        kind = probes.kind_of(url)
-        if kind is None:
-            text = f"No prober for '{url}': there are {', '.join(probes.KINDS)}.\n"
-            return web.Response(status=400, text=text)
-        target = Target(url, kind.options(), kind.expect())
-        result = await self.prober.target(kind, target, _budget(request, TARGET_TIMEOUT))
-        return _metrics(request, exposition.probe_metrics([({}, result)]))
-
     async def ping(self, request: web.Request) -> web.Response:
         """A job reports: its heartbeat is noted. 404 where no site has the token."""
         options = (site.options for site in self.live.config.sites)
@@ -218,11 +225,23 @@ class Exporter:
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the files now; 400 with every problem if they cannot be used."""
-        try:
-            await self.live.reload()
-        except ConfigError as error:
-            return web.Response(status=400, text=f"{error}\n")
+        refused = await self._reload()
+        if refused:
+            return web.Response(status=400, text="".join(f"{error}\n" for error in refused))
         return web.Response(text="Reloaded.\n")
+
+    async def _reload(self) -> list[ConfigError]:
+        refused = []
+        for reload in (self.live.reload, self.blackbox.modules.reload):
+            try:
+                await reload()
+            except ConfigError as error:
+                refused.append(error)
+        return refused
+
+    def on_hangup(self) -> None:
+        """Read the files now, as SIGHUP asks of every part of the ecosystem."""
+        self.hangup = asyncio.get_running_loop().create_task(self._reload())
 
     async def status(self, request: web.Request) -> web.Response:
         """The sites and their last result, failing ones first."""

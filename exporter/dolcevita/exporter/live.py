@@ -26,9 +26,11 @@ class Live:
     did. The constructor raises ConfigError: without a first good one there is nothing to keep.
     """
 
-    def __init__(self, sites: Path, people: Path) -> None:
+    def __init__(self, sites: Path, people: Path, may_be_missing: bool = False) -> None:
+        """With `may_be_missing`, no sites.yml is none to watch, until there has been one."""
         self.sites = sites
         self.people = people
+        self.may_be_missing = may_be_missing
         self.calendars: tuple[Path, ...] = ()
         self.one_at_a_time = asyncio.Lock()
         self.stamp = self._stamp()
@@ -64,6 +66,9 @@ class Live:
             before = now
 
     def _load(self) -> Config:
+        if self.may_be_missing and not self.sites.exists():
+            return Config((), (), ())
+        self.may_be_missing = False
         return load(self.sites, self.people, KINDS, PLANNED)
 
     def _adopt(self, config: Config) -> None:

@@ -22,7 +22,7 @@ from yarl import URL
 
 from dolcevita.probes import certificate
 from dolcevita.probes.certificate import Certificate
-from dolcevita.probes.resolve import GUARD, Unresolved, resolve
+from dolcevita.probes.resolve import GUARD, Unresolved, check, resolve
 from dolcevita.probes.result import Reason
 
 USER_AGENT = f"dolcevita/{version('dolcevita')}"
@@ -209,6 +209,8 @@ async def exchange(request: Request) -> Exchange:
         if not proxy or not proxy.resolves:
             found = await resolve(host, request.connect_timeout, request.guarded)
             addresses = request.choose(host, found)[:MOST_ADDRESSES]
+        elif request.guarded:
+            check(host)
         if proxy:
             known = await _resolved_proxy(proxy, begin + request.connect_timeout - perf_counter())
     except Unresolved as error:

@@ -756,7 +756,7 @@ def _samples(
         for name, seconds in spent.items()
     ]
     samples += [
-        Sample("probe_http_content_length", final.content_length),
+        Sample("probe_http_content_length", final.content_length if final.status else 0),
         Sample("probe_http_redirects", len(hops) - 1 + redirected),
         Sample("probe_http_ssl", final.secured > 0),
         Sample("probe_http_status_code", final.status),

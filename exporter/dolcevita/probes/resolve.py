@@ -44,10 +44,19 @@ async def resolve(host: str, within: float, guarded: bool = True) -> list[str]:
     Forbidden where the guard does; hosts of the configuration's own need none.
     """
     found = [host] if _is_address(host) else await _look_up_beside(host, within)
-    guard = GUARD.get()
-    if guard and guarded:
-        guard(host, found)
+    if guarded:
+        check(host, found)
     return found
+
+
+def check(host: str, addresses: Sequence[str] = ()) -> None:
+    """Ask the guard about a host whose addresses are known, or that a proxy will look up.
+
+    Raises Forbidden.
+    """
+    guard = GUARD.get()
+    if guard:
+        guard(host, addresses or ([host] if _is_address(host) else []))
 
 
 async def _look_up_beside(host: str, within: float) -> list[str]:

@@ -1,0 +1,1 @@
+"""blackbox_exporter's configuration file, `/probe?target=` and metrics, over our probers."""
