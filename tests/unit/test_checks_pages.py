@@ -49,7 +49,7 @@ def written(field: FieldInfo) -> str:
     if field.is_required():
         return "needed"
     default: Any = field.get_default(call_default_factory=True)
-    if default in (None, {}):
+    if default in (None, {}) or isinstance(default, BaseModel):
         return ""
     match default:
         case bool():
