@@ -76,6 +76,6 @@ def test_the_examples_load(kind, tmp_path, monkeypatch):
     for example in examples:
         for name in re.findall(r"_file: ([^\s,}]+)", example):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).write_text("a secret of some length")
+            Path(name).write_text("a-secret-of-some-length")
         config = load(*files(tmp_path, example), KINDS)
         assert all(site.kind == kind.name for site in config.sites)

@@ -109,6 +109,8 @@ def test_a_port_that_refuses():
         result = run(attempt(KIND, f"tcp://127.0.0.1:{port}"))
     assert result.reason is Reason.CONNECT
     assert result.detail == f"127.0.0.1 port {port} refuses the connection."
+    assert sample(result, "probe_ip_protocol") == 4
+    assert not has(result, "probe_failed_due_to_regex")
 
 
 def test_a_host_that_does_not_answer_leaves_time_for_a_second_attempt():

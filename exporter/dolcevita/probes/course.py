@@ -18,12 +18,16 @@ class Broken(Exception):
 
 
 class Course:
-    """Takes the time of a probe that has `budget` seconds, from now on."""
+    """Takes the time of a probe that has `budget` seconds, from now on.
+
+    `address` is the one in use, '' before the name is resolved.
+    """
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self.begin = perf_counter()
         self.phases: list[Phase] = []
+        self.address = ""
 
     @property
     def elapsed(self) -> float:

@@ -215,12 +215,14 @@ class Dialogue:
 
 
 def samples(talk: Dialogue | None) -> list[Sample]:
-    """The metrics of a dialogue, None for one that was not begun."""
+    """The metrics of a dialogue, none of one that was not begun."""
+    if talk is None:
+        return []
     found = [
-        Sample("probe_failed_due_to_bytes", talk is not None and talk.failed_due_to_bytes),
-        Sample("probe_failed_due_to_regex", talk is not None and talk.failed_due_to_regex),
+        Sample("probe_failed_due_to_bytes", talk.failed_due_to_bytes),
+        Sample("probe_failed_due_to_regex", talk.failed_due_to_regex),
     ]
-    if talk and talk.labels:
+    if talk.labels:
         found.append(Sample("probe_expect_info", 1, talk.labels))
     return found
 

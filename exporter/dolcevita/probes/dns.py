@@ -174,7 +174,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         samples=(*_samples(course, answer), *more, *(session.samples() if session else ())),
         phases=tuple(course.phases),
         certificates=session.chain if session else (),
-        facts=_facts(answer),
+        facts=_facts(course, answer),
     )
 
 
@@ -219,6 +219,7 @@ async def _ask_over_udp(
     broken = late
     for number, one in enumerate(found):
         within = course.connecting / (len(found) - number)
+        course.address = one
         try:
             async with course.phase("request", within, late):
                 return Answer(await _exchange(query, where, one, options), one, None)
@@ -505,17 +506,17 @@ def _samples(course: Course, answer: Answer | None) -> list[Sample]:
         for phase, seconds in spent.items()
     ]
     samples.append(Sample("probe_dns_query_succeeded", message is not None))
-    samples += address.samples(spent["resolve"], answer.address if answer else "")
+    samples += address.samples(spent["resolve"], course.address)
     if message and message.question and message.question[0].rdtype == dns.rdatatype.SOA:
         serials = [d.serial for d in _all(message.answer) if d.rdtype == dns.rdatatype.SOA]
         samples.append(Sample("probe_dns_serial", serials[0] if serials else 0))
     return samples
 
 
-def _facts(answer: Answer | None) -> dict[str, str]:
+def _facts(course: Course, answer: Answer | None) -> dict[str, str]:
+    facts = {"address": course.address} if course.address else {}
     if answer is None:
-        return {}
-    facts = {"address": answer.address}
+        return facts
     if answer.session:
         facts |= answer.session.facts()
     message = answer.message

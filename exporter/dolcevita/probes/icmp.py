@@ -83,9 +83,8 @@ PROTOCOLS = {
 
 
 class Reply(NamedTuple):
-    """The address that answered, after how many seconds, and the packet's last hop limit."""
+    """After how many seconds it came, and the hop limit of its packet on arrival."""
 
-    address: str
     seconds: float
     hop_limit: int | None
 
@@ -102,8 +101,8 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     except Broken as error:
         broken = error
     samples = course.samples("probe_icmp_duration_seconds", PHASES)
-    samples += address.samples(course.seconds("resolve"), reply.address if reply else "")
-    facts = {"address": reply.address} if reply else {}
+    samples += address.samples(course.seconds("resolve"), course.address)
+    facts = {"address": course.address} if course.address else {}
     if reply and reply.hop_limit is not None:
         samples.append(Sample("probe_icmp_reply_hop_limit", reply.hop_limit))
         facts["hop limit"] = f"{reply.hop_limit} left on arrival"
@@ -124,6 +123,7 @@ async def _ping(host: str, found: list[str], course: Course, options: Options) -
     broken = late = Broken(Reason.CONNECT, f"{host} does not answer.")
     for number, one in enumerate(found):
         within = course.connecting / (len(found) - number)
+        course.address = one
         try:
             return await _ping_address(host, one, within, late, course, options)
         except Broken as error:
@@ -149,7 +149,7 @@ async def _ping_address(
                 begin = perf_counter()
                 sock.send(request)
                 hop_limit = await _reply(sock, protocol, request, raw)
-                return Reply(to, perf_counter() - begin, hop_limit)
+                return Reply(perf_counter() - begin, hop_limit)
     except OSError as error:
         if error.errno == errno.EMSGSIZE:
             detail = f"{host} cannot be reached by a packet of this size without splitting it."

@@ -98,6 +98,7 @@ async def addresses(host: str, course: Course, options: NetworkOptions) -> list[
             if not wanted and not options.ip_fallback:
                 raise Broken(Reason.DNS, f"The name {host} has no IPv{version} address.")
             found = wanted or found
+        course.address = found[0]
         return found[:MOST_ADDRESSES]
 
 
@@ -124,7 +125,14 @@ async def connect(where: Place, course: Course, options: NetworkOptions) -> "Str
             )
         except (OSError, RuntimeError) as error:
             raise Broken(Reason.CONNECT, f"{where} {cause(error)}.") from None
-    return Stream(connected, str(where), connected.getpeername()[0])
+        try:
+            course.address = connected.getpeername()[0]
+        except OSError:
+            # The server has hung up already.
+            connected.close()
+            detail = f"{where} broke the connection off."
+            raise Broken(Reason.PROTOCOL, detail) from None
+    return Stream(connected, str(where), course.address)
 
 
 async def connect_unix(path: str, course: Course) -> "Stream":
@@ -196,7 +204,7 @@ def result(
 ) -> Result:
     """What came of a probe over this connection, if there was one; `detail` is for a success."""
     session = connection.session if connection else None
-    facts = {"address": connection.address} if connection and connection.address else {}
+    facts = {"address": course.address} if course.address else {}
     return Result(
         success=broken is None,
         reason=broken.reason if broken else None,

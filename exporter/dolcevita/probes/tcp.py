@@ -50,9 +50,9 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     try:
         where = stream.place(target.url)
         connection = await stream.connect(where, course, options)
-        talk = Dialogue(connection, options, where.host)
         if options.tls:
             await stream.secure(connection, options, where.host, course, course.connecting)
+        talk = Dialogue(connection, options, where.host)
         await talk.run(dialogue.steps(target.expect.banner, options.query_response), course)
     except Broken as error:
         broken = error
@@ -60,7 +60,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         if connection:
             connection.close()
     samples = course.samples("probe_tcp_duration_seconds", PHASES)
-    samples += address.samples(course.seconds("resolve"), connection.address if connection else "")
+    samples += address.samples(course.seconds("resolve"), course.address)
     samples += dialogue.samples(talk)
     detail = f"{target.url} answers as expected."
     return stream.result(course, broken, detail, samples, connection)

@@ -68,9 +68,8 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     except Broken as error:
         broken = error
     course = check.course
-    found = check.connection.address if check.connection else ""
     samples = course.samples("probe_tls_duration_seconds", PHASES)
-    samples += address.samples(course.seconds("resolve"), found)
+    samples += address.samples(course.seconds("resolve"), course.address)
     samples += _expiries(check.sessions) + check.samples
     own = next(iter(check.sessions.values()), None)
     if check.connection and check.connection.session is None:
@@ -209,7 +208,8 @@ class _Check:
                         f"expected {wanted} or more from now."
                     )
                     raise Broken(Reason.CERTIFICATE, detail)
-        issuer = self.sessions[name].chain[0].issuer
+        own = self.sessions[name].chain
+        issuer = own[0].issuer if own else "nobody that can be read"
         if expect.issuer and expect.issuer not in issuer:
             detail = f"The certificate of {name} is from '{issuer}', expected '{expect.issuer}'."
             raise Broken(Reason.CERTIFICATE, detail)
@@ -220,7 +220,7 @@ def _must_staple(session: Session) -> bool:
     try:
         own = x509.load_der_x509_certificate(session.chain_der[0])
         features = own.extensions.get_extension_for_class(x509.TLSFeature).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (ValueError, IndexError, x509.ExtensionNotFound, x509.DuplicateExtension):
         return False
     return x509.TLSFeatureType.status_request in features
 

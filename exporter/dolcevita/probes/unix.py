@@ -51,9 +51,9 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     broken: Broken | None = None
     try:
         connection = await stream.connect_unix(_path(target.url), course)
-        talk = Dialogue(connection, options, None)
         if options.tls:
             await stream.secure(connection, options, None, course, course.connecting)
+        talk = Dialogue(connection, options, None)
         await talk.run(dialogue.steps(target.expect.banner, options.query_response), course)
     except Broken as error:
         broken = error
