@@ -360,6 +360,21 @@ class Websocket(Block):
     preferred_ip_protocol: IPProtocol = ""
     ip_protocol_fallback: bool = True
 
+    @model_validator(mode="after")
+    def _what_it_uses(self) -> Self:
+        used = {"basic_auth", "authorization", "tls_config"}
+        # blackbox_exporter takes these and does nothing with them.
+        unused = self.http_config.model_fields_set - used - {"follow_redirects", "enable_http2"}
+        if unused:
+            raise ValueError(f"'{sorted(unused)[0]}' is not supported for websockets")
+        for name, header in self.headers.items():
+            if len(header.values + header.secrets + header.files) > 1:
+                raise ValueError(f"several values of the header {name} are not supported")
+        for step in self.query_response:
+            if step.starttls or step.expect_bytes or step.labels:
+                raise ValueError("a step of a websocket takes only 'expect' and 'send'")
+        return self
+
 
 class Module(Block):
     """One of `modules`. The blocks of other probers than its own are read and not used."""

@@ -53,6 +53,24 @@ NAMES = {
         "probe_dns_query_succeeded",
         "probe_dns_serial",
     },
+    "icmp": {*_ADDRESS, "probe_icmp_duration_seconds", "probe_icmp_reply_hop_limit"},
+    "grpc": {
+        *_ADDRESS,
+        "probe_grpc_duration_seconds",
+        "probe_grpc_healthcheck_response",
+        "probe_grpc_ssl",
+        "probe_grpc_status_code",
+        "probe_ssl_earliest_cert_expiry",
+        "probe_ssl_last_chain_info",
+        "probe_tls_version_info",
+    },
+    "websocket": {
+        *_ADDRESS,
+        "probe_websocket_connection_upgraded",
+        "probe_websocket_duration_seconds",
+        "probe_websocket_failed_due_to_regex",
+        "probe_websocket_status_code",
+    },
 }
 """What each prober publishes."""
 
@@ -107,6 +125,24 @@ def _stream(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sampl
     return _with_chain_expiry([sample for sample in own if sample.name not in missing])
 
 
+def _grpc(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sample]:
+    """It knows the server's certificate only with an answer whose code is OK."""
+    code = next((s.value for s in own if s.name == "probe_grpc_status_code"), 0)
+    answered = code == 0 and any(s.name == "probe_grpc_healthcheck_response" for s in own)
+    return [sample for sample in own if answered or sample.name not in _TLS]
+
+
+def _websocket(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sample]:
+    """A phase is there once it was reached, and the handshake is one with that of TLS."""
+    reached = {phase.name for phase in result.phases if phase.finished}
+    if "resolve" in reached:
+        reached.add("processing")
+    if any(phase.name == "transfer" for phase in result.phases):
+        reached.add("transfer")
+    reached.discard("tls")
+    return [sample for sample in own if sample.labels.get("phase") in (None, *reached)]
+
+
 def _with_chain_expiry(found: list[Sample]) -> list[Sample]:
     names = {sample.name for sample in found}
     expiry = "probe_ssl_last_chain_expiry_timestamp_seconds"
@@ -144,4 +180,10 @@ def iana_cipher(name: str) -> str:
     return f"TLS_{keys}_WITH_AES_{bits}_{way}" + (f"_{digest}" if digest else "")
 
 
-_AS: dict[str, Any] = {"http": _http, "tcp": _stream, "unix": _stream}
+_AS: dict[str, Any] = {
+    "http": _http,
+    "tcp": _stream,
+    "unix": _stream,
+    "grpc": _grpc,
+    "websocket": _websocket,
+}

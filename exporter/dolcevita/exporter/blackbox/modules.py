@@ -79,10 +79,7 @@ def built_in() -> dict[str, Loaded]:
 
 def _loaded(name: str, module: Module, source: Source, problems: list[Problem]) -> Loaded | None:
     where = ("modules", name)
-    kind = probes.KINDS.get("ws" if module.prober == "websocket" else module.prober)
-    if kind is None:
-        problems.append(source.problem(where, f"the prober {module.prober} is not supported yet"))
-        return None
+    kind = probes.KINDS["ws" if module.prober == "websocket" else module.prober]
     options, expect = map(_plain, _OPTIONS[module.prober](module))
     try:
         return Loaded(
@@ -290,6 +287,44 @@ def _dns(module: Module) -> tuple[Raw, Raw]:
     return options, expect
 
 
+def _icmp(module: Module) -> tuple[Raw, Raw]:
+    given = module.icmp
+    options = {
+        **_network(given),
+        "source_ip_address": given.source_ip_address or None,
+        "ttl": given.ttl,
+        "dont_fragment": given.dont_fragment,
+    }
+    if given.payload_size:
+        options["payload_size"] = given.payload_size
+    return options, {}
+
+
+def _grpc(module: Module) -> tuple[Raw, Raw]:
+    given = module.grpc
+    options = {
+        **_tls(given.tls_config),
+        **_network(given),
+        "service": given.service,
+        "metadata": given.metadata,
+    }
+    return options, {}
+
+
+def _websocket(module: Module) -> tuple[Raw, Raw]:
+    given = module.websocket
+    client, _ = _client(given.http_config)
+    options = {**client, **_network(given), "header_files": {}}
+    for name, header in given.headers.items():
+        # The loader lets in no more than one.
+        for file in header.files:
+            options["header_files"][name] = file
+        for value in (*header.values, *header.secrets):
+            options["headers"][name] = value
+    steps = [{"expect": step.expect, "send": step.send or None} for step in given.query_response]
+    return {**options, "query_response": steps}, {}
+
+
 def _with_host(options: Any, hostname: str) -> Any:
     own = _value(options.headers, "host")
     if own and own != hostname:
@@ -314,6 +349,15 @@ def _http_url(module: Module, target: str) -> str:
     return f"{scheme.lower()}://{rest}"
 
 
+def _grpc_url(module: Module, target: str) -> str:
+    server = target.partition("://")[2] or target
+    return f"grpc{'s' if module.grpc.tls else ''}://{server.partition('/')[0]}"
+
+
+def _icmp_url(module: Module, target: str) -> str:
+    return f"icmp://[{target}]" if ":" in target else f"icmp://{target}"
+
+
 def _unix_url(module: Module, target: str) -> str:
     return f"unix://{quote(target)}"
 
@@ -332,6 +376,9 @@ _OPTIONS: Mapping[str, Callable[[Module], tuple[Raw, Raw]]] = {
     "tcp": _tcp,
     "unix": _unix,
     "dns": _dns,
+    "icmp": _icmp,
+    "grpc": _grpc,
+    "websocket": _websocket,
 }
 
 _URLS: Mapping[str, Callable[[Module, str], str]] = {
@@ -339,6 +386,9 @@ _URLS: Mapping[str, Callable[[Module, str], str]] = {
     "tcp": lambda module, target: f"tcp://{target}",
     "unix": _unix_url,
     "dns": _dns_url,
+    "icmp": _icmp_url,
+    "grpc": _grpc_url,
+    "websocket": lambda module, target: target,
 }
 
 _SECRETS = (
