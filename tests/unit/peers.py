@@ -76,13 +76,6 @@ async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         pass
 
 
-async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends lines without end, as fast as they go."""
-    while True:
-        writer.write(b"no\n" * 20_000)
-        await writer.drain()
-
-
 def upgrading(context: ssl.SSLContext) -> Talk:
     """A mail server as far as STARTTLS and one greeting after it."""
 
