@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from dolcevita.probes import (
+    browser,
     curl,
     dns,
     domain,
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _ALL: tuple[Kind, ...] = (
+    browser.KIND,
     dns.KIND,
     domain.KIND,
     ftp.KIND,
