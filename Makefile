@@ -13,7 +13,7 @@ help:
 	@echo "make up     run the stack here, until Ctrl-C"
 	@echo "make test   run every test that this machine can run"
 	@echo "make check  judge the configuration and the code"
-	@echo "make lock   bring both lock files up to date with pyproject.toml"
+	@echo "make lock   bring the lock files up to date with pyproject.toml"
 	@echo "make clean  remove what make made; the data under .stack stays"
 
 up: $(VENV)/.run
@@ -54,6 +54,8 @@ lock: .stack/lock/bin/pip-compile
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra test --allow-unsafe --constraint requirements.lock \
 	  --output-file requirements-test.lock pyproject.toml
+	$(LOCK) --allow-unsafe --only-build-deps --build-deps-for wheel \
+	  --output-file requirements-build.lock pyproject.toml
 
 .stack/lock/bin/pip-compile:
 	$(PYTHON) -m venv .stack/lock
