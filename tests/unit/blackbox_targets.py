@@ -145,7 +145,7 @@ async def _chat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while line := await reader.readline():
         if line.startswith(b"NICK"):
             writer.write(b"PING :1234\n")
-        if line.startswith(b"PONG :1234"):
+        if line.startswith(b"PONG 1234"):
             writer.write(b":irc.example.com 001 prober welcome\n")
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from waiting import free_port, until
 
 pytestmark = pytest.mark.xdist_group("blackbox")
 
-SECOND = 1.0
+TIMEOUT = 0.7
 """Timeout of every module, in seconds."""
 
 TIMES = ("_duration_seconds", "_lookup_time_seconds")
@@ -44,12 +45,14 @@ class Case:
         return f"{self.prober}-{options}-{self.target}"
 
 
-def http(target: str, success: bool, *differ: str, hostname: str = "", **module: Any) -> Case:
+def http(
+    target: str, success: bool | None, *differ: str, hostname: str = "", **module: Any
+) -> Case:
     query = {"hostname": hostname} if hostname else {}
     return Case(target, module, "http", query, frozenset(differ), success)
 
 
-def other(prober: str, target: str, success: bool, *differ: str, **module: Any) -> Case:
+def other(prober: str, target: str, success: bool | None, *differ: str, **module: Any) -> Case:
     return Case(target, module, prober, {}, frozenset(differ), success)
 
 
@@ -61,8 +64,7 @@ LENGTH = "probe_http_uncompressed_body_length"
 REGEX = "probe_failed_due_to_regex"
 SIZE = "probe_http_content_length"
 HASH = "probe_ip_addr_hash"
-VERSION = "probe_http_version"
-STATUS = "probe_http_status_code"
+PROTOCOL = "probe_ip_protocol"
 
 H = "127.0.0.1:{http}"
 S = "https://localhost"
@@ -70,7 +72,6 @@ S = "https://localhost"
 CASES = [
     http(H, True),
     http(f"http://{H}", True),
-    http(f"HTTP://{H}/", True),
     http(f"{H}/?query=1#part", True),
     http(f"{H}/last-modified", True),
     http(f"{H}/not-a-date", True),
@@ -95,8 +96,9 @@ CASES = [
     http("http://[::1", False),
     http("http://127.0.0.1:notaport/", False),
     http("[::1]:{http6}", True),
-    http("localhost:{http}", False),
-    http("localhost:{http6}", True),
+    # Which one is reached depends on what the machine takes localhost for.
+    http("localhost:{http}", None),
+    http("localhost:{http6}", None),
     http("localhost:{http}", True, preferred_ip_protocol="ip4"),
     http(H, True, preferred_ip_protocol="ip6"),
     http(H, False, preferred_ip_protocol="ip6", ip_protocol_fallback=False),
@@ -111,18 +113,18 @@ CASES = [
     http(f"{H}/method", True, method="PUT", body="x", fail_if_body_not_matches_regexp=["PUT"]),
     http(H, True, method="HEAD"),
     http(f"{H}/method", True, method="OPTIONS", fail_if_body_not_matches_regexp=["OPTIONS"]),
-    http(f"{H}/echo", True, method="POST", body_file="{body}"),
-    http(f"{H}/echo", False, method="POST", body_file="/does/not/exist"),
+    http(f"{H}/echo", True, SIZE, LENGTH, method="POST", body_file="{body}"),
+    http(f"{H}/echo", False, HASH, PROTOCOL, method="POST", body_file="/does/not/exist"),
     # redirects
     http(f"{H}/redirect", True),
     http(f"{H}/redirect-to-404", False),
     http(f"{H}/redirect-nowhere", False),
-    http(f"{H}/circle", False),
-    http(f"{H}/circle", True, valid_status_codes=[302]),
+    http(f"{H}/circle", False, LENGTH),
+    http(f"{H}/circle", True, LENGTH, valid_status_codes=[302]),
     http(f"{H}/300", False),
-    http(f"{H}/redirect", False, follow_redirects=False),
-    http(f"{H}/redirect", True, follow_redirects=False, valid_status_codes=[302]),
-    http(f"{H}/redirect", True, no_follow_redirects=True, valid_status_codes=[302]),
+    http(f"{H}/redirect", False, LENGTH, follow_redirects=False),
+    http(f"{H}/redirect", True, LENGTH, follow_redirects=False, valid_status_codes=[302]),
+    http(f"{H}/redirect", True, LENGTH, no_follow_redirects=True, valid_status_codes=[302]),
     http(f"{H}/redirect", False, valid_status_codes=[302]),
     http(f"{H}/redirect-301", True, method="POST", fail_if_body_not_matches_regexp=["GET"]),
     http(f"{H}/redirect-303", True, method="POST", fail_if_body_not_matches_regexp=["GET"]),
@@ -131,11 +133,12 @@ CASES = [
          fail_if_body_not_matches_regexp=["POST"]),
     http(f"{H}/redirect-301", True, method="HEAD"),
     # headers and hosts
-    http(f"{H}/echo", True, headers={"X-Test": "yes"}, fail_if_body_not_matches_regexp=[
-        "X-Test: yes"]),
-    http(f"{H}/echo", True, headers={"User-Agent": "me"}, fail_if_body_not_matches_regexp=[
-        "User-Agent: me"]),
-    http(f"{H}/echo", True, http_headers={"X-A": {"values": ["1"]}, "X-B": {"files": ["{secret}"]}},
+    http(f"{H}/echo", True, SIZE, LENGTH, headers={"X-Test": "yes"},
+         fail_if_body_not_matches_regexp=["X-Test: yes"]),
+    http(f"{H}/echo", True, SIZE, LENGTH, headers={"User-Agent": "me"},
+         fail_if_body_not_matches_regexp=["User-Agent: me"]),
+    http(f"{H}/echo", True, SIZE, LENGTH,
+         http_headers={"X-A": {"values": ["1"]}, "X-B": {"files": ["{secret}"]}},
          fail_if_body_not_matches_regexp=["X-A: 1", "X-B: secret"]),
     http(f"{H}/host", True, headers={"Host": "shop.example.com"},
          fail_if_body_not_matches_regexp=["Host: shop.example.com"]),
@@ -155,7 +158,7 @@ CASES = [
     http(f"{H}/lines", True, fail_if_body_not_matches_regexp=["(?s)first.*last"]),
     http(f"{H}/lines", False, fail_if_body_not_matches_regexp=["first.*last"]),
     http(f"{H}/utf-8", True, fail_if_body_not_matches_regexp=[r"d.j. vu", r"é"]),
-    http(f"{H}/utf-8", False, fail_if_body_not_matches_regexp=[r"^\w+"]),
+    http(f"{H}/utf-8", True, fail_if_body_not_matches_regexp=[r"^\w+"]),
     http(f"{H}/headers", True, fail_if_header_matches=[{"header": "Server", "regexp": "Apache"}]),
     http(f"{H}/headers", False, fail_if_header_matches=[{"header": "server", "regexp": "ngin"}]),
     http(H, False, fail_if_header_matches=[{"header": "X-None", "regexp": "."}]),
@@ -172,7 +175,7 @@ CASES = [
     http(f"{H}/not-gzip", True),
     http(f"{H}/not-gzip", False, compression="gzip"),
     http(f"{H}/deflate", True, compression="deflate"),
-    http(H, False, compression="gzip"),
+    http(H, False, LENGTH, compression="gzip"),
     http(H, True, compression="identity"),
     http(f"{H}/gzip", True, headers={"Accept-Encoding": "gzip"}),
     http(f"{H}/long", True, body_size_limit="10KB"),
@@ -189,7 +192,7 @@ CASES = [
     http(f"{H}/bearer", False),
     http(f"{H}/oauth", True, oauth2={
         "client_id": "me", "client_secret": "x", "token_url": f"http://{H}/grant"}),
-    http(f"{H}/oauth", False, oauth2={
+    http(f"{H}/oauth", False, HASH, PROTOCOL, oauth2={
         "client_id": "me", "client_secret": "x", "token_url": f"http://{H}/deny"}),
     # proxies
     http("http://127.0.0.1:1/", True, proxy_url="http://127.0.0.1:{proxy}"),
@@ -245,7 +248,7 @@ CASES = [
     other("tcp", "127.0.0.1", False),
     other("tcp", "does.not.exist.invalid:80", False),
     other("tcp", "127.0.0.1:{banner}", True, query_response=[{"expect": "^SSH-2.0-"}]),
-    other("tcp", "127.0.0.1:{banner}", False, query_response=[{"expect": "^220 "}]),
+    other("tcp", "127.0.0.1:{banner}", False, REGEX, query_response=[{"expect": "^220 "}]),
     other("tcp", "127.0.0.1:{hangup}", False, query_response=[{"expect": "^220 "}]),
     other("tcp", "127.0.0.1:{quiet}", False, query_response=[{"expect": "^220 "}]),
     other("tcp", "127.0.0.1:{banner}", True, query_response=[{"expect_bytes": "SSH-2.0"}]),
@@ -274,7 +277,7 @@ CASES = [
     other("unix", "{socket}", True),
     other("unix", "{no_socket}", False),
     other("unix", "{socket}", True, query_response=[{"expect": "^SSH"}]),
-    other("unix", "{socket}", False, query_response=[{"expect": "^220"}]),
+    other("unix", "{socket}", False, REGEX, query_response=[{"expect": "^220"}]),
     # dns
     other("dns", "127.0.0.1:{dns}", True, query_name="example.com", query_type="A"),
     other("dns", "127.0.0.1:{dns}", True, query_name="example.com"),
@@ -341,7 +344,7 @@ def exporters(tmp_path_factory):
         modules = {
             f"m{number}": {
                 "prober": case.prober,
-                "timeout": f"{SECOND}s",
+                "timeout": f"{TIMEOUT}s",
                 case.prober: filled(case.module, places),
             }
             for number, case in enumerate(CASES)
@@ -354,8 +357,9 @@ def exporters(tmp_path_factory):
         commands = [
             [package / "bin/prometheus-blackbox-exporter", f"--config.file={config}",
              f"--web.listen-address=127.0.0.1:{theirs}"],
-            [sys.executable, "-c", "from dolcevita.cli import app; app()", "serve", f"--listen=127.0.0.1:{ours}",
-             f"--blackbox-config={config}", *(f"--allow-target={target}" for target in allow)],
+            [sys.executable, "-c", "from dolcevita.cli import app; app()", "serve",
+             f"--listen=127.0.0.1:{ours}", f"--blackbox-config={config}",
+             *(f"--allow-target={target}" for target in allow)],
         ]  # fmt: skip
         log = folder / "log"
         with log.open("wb") as output:
@@ -412,10 +416,11 @@ def test_the_verdict_and_the_metrics_are_the_same(exporters, number, case):
     if not _can_run(case, places):
         pytest.skip(f"no server for {case.target}: nginx or IPv6 is missing")
     query = {"module": f"m{number}", "target": filled(case.target, places), **case.query}
-    expected, got = answer(theirs, query), answer(ours, query)
+    with ThreadPoolExecutor(2) as pool:
+        expected, got = pool.map(answer, (theirs, ours), (query, query))
     assert set(got) == set(expected)
     assert got["probe_success", frozenset()] == expected["probe_success", frozenset()]
-    assert expected["probe_success", frozenset()] == case.success
+    assert case.success in (None, expected["probe_success", frozenset()])
     values = {
         name: (got[name, labels], value)
         for (name, labels), value in expected.items()

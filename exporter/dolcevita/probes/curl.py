@@ -8,7 +8,9 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
 from ipaddress import ip_address
@@ -165,6 +167,11 @@ class Exchange:
     chain: tuple[bytes, ...] = ()
     tls_version: str = ""
     tls_cipher: str = ""
+
+    @property
+    def tried(self) -> str:
+        """The address in use, or that would have been, '' without any."""
+        return self.address or next(iter(self.addresses), "")
 
 
 _multis: dict[asyncio.AbstractEventLoop, pycurl.AsyncCurlMulti] = {}
@@ -330,7 +337,6 @@ class _Transfer:
             (pycurl.NOSIGNAL, 1),
             (pycurl.FRESH_CONNECT, 1),
             (pycurl.FORBID_REUSE, 1),
-            (pycurl.OPT_FILETIME, 1),
             (pycurl.HEADERFUNCTION, self.header_lines.append),
             (pycurl.WRITEFUNCTION, self.on_body),
         ]
@@ -455,7 +461,7 @@ class _Transfer:
             headers=head,
             cookies=tuple(curl.getinfo_raw(pycurl.INFO_COOKIELIST)),
             content_length=int(curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)),
-            last_modified=curl.getinfo(pycurl.FILETIME_T),
+            last_modified=_unix_time(_header_value(head, "last-modified")),
             redirect=self._redirect(_header_value(head, "location")),
             certificates=tuple(read for der in chain if (read := certificate.from_der(der))),
             chain=chain,
@@ -513,6 +519,14 @@ def _header(lines: Sequence[str], name: str) -> str:
 
 def _header_value(headers: Headers, name: str) -> str:
     return next((value for key, value in headers if key == name), "")
+
+
+def _unix_time(date: str) -> int:
+    """From an HTTP date in any of its three forms (RFC 9110, section 5.6.7), else -1."""
+    for form in ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"):
+        with suppress(ValueError):
+            return int(datetime.strptime(date, form).replace(tzinfo=UTC).timestamp())
+    return -1
 
 
 def _without_port(authority: str) -> str:

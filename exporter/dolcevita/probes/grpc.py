@@ -83,7 +83,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         Sample("probe_grpc_duration_seconds", hop.resolved, {"phase": "resolve"}),
         Sample("probe_grpc_ssl", hop.secured > 0),
         Sample("probe_grpc_status_code", code),
-        *address.samples(hop.resolved or hop.ended, hop.address),
+        *address.samples(hop.resolved or hop.ended, hop.tried),
         *security.samples(hop.tls_version, hop.tls_cipher, hop.certificates, None),
     ]
     if hop.resolved:

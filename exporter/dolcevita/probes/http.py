@@ -308,44 +308,66 @@ async def _probe_both(target: Target[Options, Expect], budget: float) -> Result:
 
 async def _probe(target: Target[Options, Expect], budget: float) -> Result:
     begin = perf_counter()
-    options, expect = target.options, target.expect
+    course = _Course([], [], _Body(target.expect, target.options.body_limit))
     try:
-        secrets = await _secrets(options, budget)
+        secrets = await _secrets(target.options, budget)
     except Broken as broken:
-        spent = perf_counter() - begin
-        return Result(False, broken.detail, broken.reason, duration=spent)
-    hops: list[Exchange] = []
-    phases: list[Phase] = []
-    step = _Step(target.url, options.method, secrets.body)
-    while True:
-        start = perf_counter() - begin
-        body = _Body(expect, options.body_limit)
-        cookies = hops[-1].cookies if hops else ()
-        request = _request(target, step, secrets, body, budget - start)
-        hop = await exchange(replace(request, cookies=cookies))
-        hops.append(hop)
-        phases += phases_of(hop, start)
-        if not _goes_on(hop, len(hops), options, expect):
-            break
-        step = step.after(hop)
+        failure = Failure(broken.reason, broken.detail)
+        course.add(Exchange(target.url, failure, ended=perf_counter() - begin), 0.0)
+    else:
+        await _follow(target, secrets, course, begin, budget)
+    hops, phases, body = course
     fault = _verdict(target, hops, body)
-    if fault and fault.failure.reason is Reason.STATUS and hops[-1].status == 401:
-        forget(options.oauth2)
-    failure = fault.failure if fault else None
+    told = fault.failure if fault else None
     final = hops[-1]
-    last_chain = _chain_expiry(options, final)
-    samples = _samples(hops, phases, body.length, last_chain)
+    if final.status == 401:
+        forget(target.options.oauth2)
+    samples = _samples(hops, phases, body.length, _chain_expiry(target.options, final))
     samples.append(Sample("probe_failed_due_to_regex", fault is not None and fault.regex))
     return Result(
-        success=failure is None,
-        reason=failure.reason if failure else None,
-        detail=failure.detail if failure else f"{shown(final.url)} answers with {final.status}.",
+        success=fault is None,
+        reason=told.reason if told else None,
+        detail=told.detail if told else f"{shown(final.url)} answers with {final.status}.",
         duration=perf_counter() - begin,
         samples=tuple(samples),
         phases=tuple(phases),
         certificates=final.certificates,
         facts=_facts(hops, body.length),
     )
+
+
+class _Course(NamedTuple):
+    """What there was so far: exchanges, their phases, and the body of the last one."""
+
+    hops: list[Exchange]
+    phases: list[Phase]
+    body: "_Body"
+
+    def add(self, hop: Exchange, start: float) -> None:
+        """Note an exchange that began after `start` seconds."""
+        self.hops.append(hop)
+        self.phases.extend(phases_of(hop, start))
+
+
+async def _follow(
+    target: Target[Options, Expect],
+    secrets: "_Secrets",
+    course: _Course,
+    begin: float,
+    budget: float,
+) -> None:
+    """Ask for the URL, and for what it redirects to."""
+    step = _Step(target.url, target.options.method, secrets.body)
+    while True:
+        start = perf_counter() - begin
+        course.body.reset()
+        cookies = course.hops[-1].cookies if course.hops else ()
+        request = _request(target, step, secrets, course.body, budget - start)
+        hop = await exchange(replace(request, cookies=cookies))
+        course.add(hop, start)
+        if not _goes_on(hop, len(course.hops), target.options, target.expect):
+            return
+        step = step.after(hop)
 
 
 class _Step(NamedTuple):
@@ -501,14 +523,19 @@ class _Body:
     def __init__(self, expect: Expect, limit: int | None) -> None:
         self.texts = (*expect.contains, *expect.absent)
         self.limit = limit
+        expressions = expect.matches or expect.not_matches or expect.json_
+        self.most_kept = min(limit or MOST_KEPT, MOST_BODY) if expressions else 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the body of a redirect."""
         self.length = 0
+        self.too_long = False
         self.found: set[str] = set()
         self.patterns: list[tuple[str, bytes]] = []
         self.overlap = b""
         self.longest = 0
         self.charset = "utf-8"
-        expressions = expect.matches or expect.not_matches or expect.json_
-        self.most_kept = min(limit or MOST_KEPT, MOST_BODY) if expressions else 0
         self.kept = bytearray()
 
     def begin(self, headers: Headers) -> Callable[[bytes], bool]:
@@ -522,7 +549,8 @@ class _Body:
 
     def take(self, piece: bytes) -> bool:
         if self.limit is not None and self.length + len(piece) > self.limit:
-            piece = piece[: self.limit + 1 - self.length]
+            piece = piece[: self.limit - self.length]
+            self.too_long = True
         self.length += len(piece)
         self.kept += piece[: self.most_kept - len(self.kept)]
         if self.patterns:
@@ -530,11 +558,6 @@ class _Body:
             self.found |= {text for text, pattern in self.patterns if pattern in window}
             self.overlap = window[-self.longest :]
         return not self.too_long if self.limit is not None else self.length < MOST_BODY
-
-    @property
-    def too_long(self) -> bool:
-        """Whether there was more than the limit."""
-        return self.limit is not None and self.length > self.limit
 
     def text(self) -> str:
         """What was kept of it, for expressions."""
@@ -745,7 +768,6 @@ def _samples(
     hops: Sequence[Exchange], phases: Sequence[Phase], length: int, last_chain: float | None
 ) -> list[Sample]:
     own, final = hops[0], hops[-1]
-    own_address = own.address or (own.addresses[0] if len(own.addresses) == 1 else "")
     redirected = bool(final.redirect) and final.status in REDIRECTS
     spent = dict.fromkeys(PHASES, 0.0)
     for phase in phases:
@@ -762,7 +784,7 @@ def _samples(
         Sample("probe_http_status_code", final.status),
         Sample("probe_http_uncompressed_body_length", length),
         Sample("probe_http_version", final.version),
-        *address.samples(phases[0].seconds, own_address),
+        *address.samples(phases[0].seconds, own.tried),
     ]
     if final.last_modified >= 0:
         name = "probe_http_last_modified_timestamp_seconds"

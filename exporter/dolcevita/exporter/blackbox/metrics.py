@@ -75,6 +75,14 @@ NAMES = {
 """What each prober publishes."""
 
 
+_REACHED: dict[Reason | None, set[str]] = {
+    Reason.DNS: {"resolve"},
+    Reason.LOCAL: {"resolve"},
+    Reason.PROTOCOL: set(),
+}
+"""The phases of HTTP that there are where the name was not resolved."""
+
+
 def samples(loaded: Loaded, result: Result) -> Iterator[Sample]:
     """All samples of a probe."""
     prober = loaded.module.prober
@@ -94,10 +102,11 @@ def _http(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sample]
     phases = {"resolve", "connect", "tls", "processing", "transfer"}
     resolved = bool(result.phases) and result.phases[0].finished
     if not status:
+        own = [s._replace(value=0) if s.name == "probe_http_ssl" else s for s in own]
         missing |= {*_TLS, "probe_tls_cipher_info", "probe_http_last_modified_timestamp_seconds"}
     if not resolved:
-        # It has not yet thought of the other phases.
-        phases = {"resolve"} if result.reason is Reason.DNS else set()
+        # It has not yet thought of the other phases, except where a token is asked for.
+        phases = _REACHED.get(result.reason, phases)
         missing |= set() if phases else _ADDRESS
     options = loaded.options
     if options.proxy_resolves and (options.proxy or options.proxy_from_environment):
@@ -127,8 +136,11 @@ def _stream(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sampl
 
 def _grpc(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sample]:
     """It knows the server's certificate only with an answer whose code is OK."""
+    asked = any(s.name == "probe_grpc_healthcheck_response" for s in own)
+    if not asked:
+        own = [s._replace(value=0) if s.name == "probe_grpc_status_code" else s for s in own]
     code = next((s.value for s in own if s.name == "probe_grpc_status_code"), 0)
-    answered = code == 0 and any(s.name == "probe_grpc_healthcheck_response" for s in own)
+    answered = asked and code == 0
     return [sample for sample in own if answered or sample.name not in _TLS]
 
 
