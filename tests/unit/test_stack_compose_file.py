@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dolcevita.stack import native
+from dolcevita.stack import docker, native
 from dolcevita.stack.settings import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -26,28 +26,61 @@ def test_prometheus_and_alertmanager_run_with_the_native_flags(
     assert flags <= set(services["alertmanager"]["command"])
 
 
-def test_every_port_is_local_and_has_the_documented_default(
+def test_every_published_port_is_local_and_has_the_documented_default(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    for name, inside in native.COMPOSE_PORTS.items():
+    for name in docker.PUBLISHED:
         variable = f"{name.upper()}_PORT"
+        inside = native.COMPOSE_PORTS[name]
         expected = f"127.0.0.1:${{{variable}:-{DEFAULTS[variable]}}}:{inside}"
         assert services[name]["ports"] == [expected]
+    published = {name for name, service in services.items() if "ports" in service}
+    assert published == {*docker.PUBLISHED, "caddy"}
+    assert services["caddy"]["profiles"] == ["public"]
 
 
-def test_every_service_restarts_has_few_rights_and_bounded_logs(
+def test_every_service_restarts_has_few_rights_limits_and_bounded_logs(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    for service in services.values():
-        assert service["restart"] == "unless-stopped"
+    for name, service in services.items():
+        assert service["restart"] == ("no" if name in docker.ONCE else "unless-stopped")
+        assert service["read_only"] is True
+        assert service["mem_limit"]
+        assert service["cpus"]
+        assert service["pids_limit"]
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "2"}
 
 
-def test_prometheus_sees_no_secrets(services: dict[str, dict[str, Any]]) -> None:
-    mounts = [volume.partition(":")[0] for volume in services["prometheus"]["volumes"]]
-    assert mounts == ["./prometheus", "prometheus"]
+def test_each_service_sees_only_what_it_reads(services: dict[str, dict[str, Any]]) -> None:
+    mounts = {
+        name: [volume.partition(":")[0] for volume in service["volumes"]]
+        for name, service in services.items()
+    }
+    assert mounts == {
+        "exporter": ["./"],
+        "courier": ["./", "compiled"],
+        "alertmanager": ["./alertmanager", "compiled", "alertmanager"],
+        "prometheus": ["./prometheus", "prometheus"],
+        "grafana": ["./grafana", "grafana"],
+        "caddy": ["./caddy", "caddy"],
+        "caddy-data": ["caddy"],
+    }
+
+
+def test_only_neighbours_share_a_network(services: dict[str, dict[str, Any]]) -> None:
+    members: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for network in service.get("networks", ()):
+            members.setdefault(network, set()).add(name)
+    assert members == {
+        "probing": {"prometheus", "exporter"},
+        "alerting": {"prometheus", "alertmanager", "courier"},
+        "dashboards": {"prometheus", "grafana"},
+        "status": {"exporter", "caddy"},
+        "front": {"grafana", "caddy"},
+    }
 
 
 def test_the_example_env_file_names_the_pinned_images(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import yaml
 
 from dolcevita.config import UserError
@@ -26,6 +25,9 @@ POLL = 0.5
 
 BUILT = "exporter"
 OPTIONAL = "grafana"
+ONCE = ("caddy-data",)
+"""Services that do their work and end."""
+PUBLISHED = ("exporter", "alertmanager", "prometheus", "grafana")
 READS_CONFIGURATION = ("exporter", "courier", "alertmanager")
 
 
@@ -89,15 +91,13 @@ def run(
     """
     problems = [*_unreadable(settings, int(stack.environment["DOLCEVITA_GROUP"]))]
     if not _is_running(stack):
-        problems += checks.taken_ports(settings, stack.services)
+        problems += checks.taken_ports(settings, [s for s in stack.services if s in PUBLISHED])
     if problems:
         raise UserError("\n".join(problems))
-    asyncio.run(_up(stack, settings, say, on_ready))
+    asyncio.run(_up(stack, say, on_ready))
 
 
-async def _up(
-    stack: Stack, settings: Settings, say: Callable[[str], None], on_ready: Callable[[], None]
-) -> None:
+async def _up(stack: Stack, say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -113,7 +113,7 @@ async def _up(
     )
     ended = asyncio.create_task(process.wait())
     asked = asyncio.create_task(stop.wait())
-    ready = asyncio.create_task(_wait_until_well(stack, settings, on_ready))
+    ready = asyncio.create_task(_wait_until_well(stack, on_ready))
     await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     asked.cancel()
@@ -128,19 +128,23 @@ async def _up(
         _run([*stack.compose, "kill"], STOP_WITHIN, stack.environment)
 
 
-async def _wait_until_well(stack: Stack, settings: Settings, on_ready: Callable[[], None]) -> None:
-    waiting = [settings.health(name) for name in stack.services]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        while waiting:
-            try:
-                async with session.get(waiting[0]) as answer:
-                    if answer.status == 200:
-                        waiting.pop(0)
-                        continue
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            await asyncio.sleep(POLL)
-    on_ready()
+async def _wait_until_well(stack: Stack, on_ready: Callable[[], None]) -> None:
+    while True:
+        if await asyncio.to_thread(_is_well, stack):
+            on_ready()
+            return
+        await asyncio.sleep(POLL)
+
+
+def _is_well(stack: Stack) -> bool:
+    """Whether every container that should run does, and is healthy."""
+    containers = _lines([*stack.compose, "ps", "--quiet", *stack.services], stack.environment)
+    if not containers:
+        return False
+    state = "{{.State.Status}} {{with .State.Health}}{{.Status}}{{end}}"
+    states = _lines(["docker", "inspect", "--format", state, *containers], stack.environment)
+    running = [name for name in stack.services if name not in ONCE]
+    return states.count("running healthy") == len(running)
 
 
 def _stack(settings: Settings) -> Stack:
@@ -173,6 +177,7 @@ def _unreadable(settings: Settings, group: int) -> Iterator[str]:
         settings.people,
         *_tree(settings.prometheus_config.parent),
         *_tree(settings.alertmanager_base.parent),
+        *_tree(settings.folder / "secrets"),
     ):
         status = path.stat()
         needed = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
@@ -185,18 +190,19 @@ def _unreadable(settings: Settings, group: int) -> Iterator[str]:
 
 
 def _tree(folder: Path) -> Iterator[Path]:
-    yield folder
+    if folder.is_dir():
+        yield folder
     yield from sorted(folder.rglob("*"))
 
 
 def _is_running(stack: Stack) -> bool:
-    listing = subprocess.run(
-        [*stack.compose, "ps", "--quiet"],
-        capture_output=True,
-        env=stack.environment,
-        check=False,
-    )
-    return bool(listing.stdout.strip())
+    return bool(_lines([*stack.compose, "ps", "--quiet"], stack.environment))
+
+
+def _lines(command: Sequence[str], environment: dict[str, str]) -> list[str]:
+    """What a command prints, a line each; none when it fails."""
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()]
 
 
 def _has(image: str) -> bool:
