@@ -1,6 +1,6 @@
 """ICMP echo, the ping; with the metrics of blackbox_exporter's icmp.
 
-Own code because icmplib neither tells a reply's hop limit nor forbids fragments.
+Own code because no library both tells a reply's hop limit and forbids fragments.
 """
 
 import asyncio
