@@ -79,7 +79,8 @@ class Allowed:
             return
         if found and all(self._has(address) for address in found):
             return
-        where = f" ({', '.join(map(str, found[:3]))})" if found else ""
+        others = [text for text in map(str, found[:3]) if text != host]
+        where = f" ({', '.join(others)})" if others else ""
         raise Forbidden(f"{host}{where} is not allowed: start with --allow-target {host}.")
 
     def _has(self, address: Address) -> bool:
