@@ -14,12 +14,13 @@ from waiting import free_port, until
 class Host:
     """One nginx on a port of its own; every path on it is a site that answers 200."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
         if not self.nginx:
             pytest.skip("no nginx on this machine to be the site")
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.address = address
+        self.url = f"http://{address}:{self.port}"
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
@@ -33,7 +34,7 @@ class Host:
                 fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
                 scgi_temp_path {folder}/scgi;
                 server {{
-                    listen 127.0.0.1:{self.port};
+                    listen {address}:{self.port};
                     location / {{ return 200 "Add to cart"; }}
                 }}
             }}
@@ -54,6 +55,6 @@ class Host:
             self.process = None
 
     def _answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        with suppress(OSError), socket.create_connection((self.address, self.port), timeout=1):
             return True
         return False

@@ -65,8 +65,8 @@ class Inbox:
 
 
 @contextmanager
-def inbox() -> Iterator[Inbox]:
-    """An Inbox that listens on a free port of 127.0.0.1 while the context lasts."""
+def inbox(address: str = "127.0.0.1") -> Iterator[Inbox]:
+    """An Inbox that listens on a free port of `address` while the context lasts."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -79,8 +79,8 @@ def inbox() -> Iterator[Inbox]:
         def log_message(self, *args: Any) -> None:
             """Nothing on the terminal."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    received = Inbox(f"http://127.0.0.1:{server.server_port}")
+    server = ThreadingHTTPServer((address, 0), Handler)
+    received = Inbox(f"http://{address}:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield received
