@@ -29,9 +29,10 @@ class Scene:
     config: Path
 
     def compile(self, folder: Path) -> None:
-        owners, providers = PeopleReader(folder / "people.yml", datetime.now(UTC).date()).read()
+        reader = PeopleReader(folder / "people.yml", datetime.now(UTC).date())
+        owners, providers = reader.read()
         base = folder / "alertmanager/alertmanager.yml"
-        config = Config((), owners, providers)
+        config = Config((), owners, providers, (), reader.watchdog)
         courier = "http://127.0.0.1:9"
         text = compile(config, base, base.parent / "templates", courier, datetime.now(UTC))
         write(self.config, text)
@@ -42,20 +43,49 @@ def always_quiet() -> str:
     return f"quiet: {{away: ['{today}..{today + timedelta(days=2)}']}}, "
 
 
+def off_hours() -> str:
+    """Working hours of a provider that are twelve hours from now."""
+    now = datetime.now(UTC)
+    start, end = (f"{now + timedelta(hours=hours):%H}:00" for hours in (11, 13))
+    return f'working_hours: "{start}-{end}", '
+
+
 @pytest.fixture
 def quiet() -> str:
     """The owner's quiet time in people.yml; a test that wants some parametrizes this."""
     return ""
 
 
+@pytest.fixture
+def working_hours() -> str:
+    """The same for the provider's working hours."""
+    return ""
+
+
+@pytest.fixture
+def watchdog() -> bool:
+    """Whether people.yml names an outside watcher."""
+    return False
+
+
 @pytest.fixture(params=["oldest", "newest"])
-def scene(request: pytest.FixtureRequest, quiet: str, tmp_path: Path) -> Iterator[Scene]:
+def scene(
+    request: pytest.FixtureRequest, quiet: str, working_hours: str, watchdog: bool, tmp_path: Path
+) -> Iterator[Scene]:
     found = programs(request.param)
     with receiving() as receiver:
         folder = project(tmp_path / "project", receiver)
         config = tmp_path / "compiled.yml"
         people = folder / "people.yml"
-        people.write_text(people.read_text().replace("{name: marie,", f"{{name: marie, {quiet}"))
+        text = people.read_text().replace("{name: marie,", f"{{name: marie, {quiet}")
+        text = text.replace("{name: infogerance,", f"{{name: infogerance, {working_hours}")
+        text = text.replace(
+            "owners:\n",
+            f"  - {{name: second, notify: [{{webhook: '{receiver.url('second')}'}}]}}\nowners:\n",
+        )
+        if watchdog:
+            text = f"watchdog: {receiver.url('outside')}\n{text}"
+        people.write_text(text)
         stopped = Scene(Running(found, config, tmp_path / "unused"), receiver, config)
         stopped.compile(folder)
         with alertmanager(found, config, tmp_path) as running:
@@ -161,3 +191,85 @@ def test_owner_in_quiet_time_hears_nothing_until_it_ends(
     scene.running.reload()
     until(lambda: scene.receiver.told("owner"), "what was held back")
     assert scene.receiver.told("owner") == [("firing", "IncidentResolved", ["shop"])]
+
+
+@pytest.mark.parametrize("working_hours", [off_hours()], ids=["off"])
+def test_warning_waits_for_working_hours_and_a_page_does_not(
+    scene: Scene, working_hours: str, tmp_path: Path
+) -> None:
+    warning = alert("SiteSlow", age=60, site="shop", **DOWN)
+    warning["labels"]["severity"] = "warning"
+    elsewhere = alert("SiteSlow", age=60, site="blog", **{**DOWN, "provider": "second"})
+    elsewhere["labels"]["severity"] = "warning"
+    page = alert("SiteDown", site="mail", **DOWN)
+    scene.running.post(warning, elsewhere, page)
+    until(lambda: scene.receiver.told("provider") and scene.receiver.told("second"), "both")
+    time.sleep(FLUSHES)
+    assert scene.receiver.told("provider") == [("firing", "SiteDown", ["mail"])]
+    assert scene.receiver.told("second") == [("firing", "SiteSlow", ["blog"])]
+    folder = tmp_path / "project"
+    people = folder / "people.yml"
+    people.write_text(people.read_text().replace(working_hours, ""))
+    scene.compile(folder)
+    scene.running.reload()
+    until(lambda: len(scene.receiver.told("provider")) == 2, "what was held back", 40)
+    assert scene.receiver.told("provider")[1] == ("firing", "SiteSlow", ["shop"])
+
+
+@pytest.mark.parametrize("watchdog", [True], ids=["watched"])
+def test_outside_watcher_gets_a_sign_of_life_and_nobody_else_does(
+    scene: Scene, watchdog: bool
+) -> None:
+    scene.running.post(alert("Watchdog", lasts=600))
+    until(lambda: scene.receiver.told("outside"), "a sign of life")
+    until(lambda: len(scene.receiver.told("outside")) == 2, "the next one", 75)
+    assert {path for path, _ in scene.receiver.posts} == {"/outside"}
+    assert scene.receiver.told("outside") == [("firing", "Watchdog", [""])] * 2
+
+
+@pytest.mark.parametrize("watchdog", [True], ids=["watched"])
+def test_outside_watcher_hears_nothing_while_prometheus_is_silent(
+    scene: Scene, watchdog: bool
+) -> None:
+    scene.running.post(alert("PrometheusSilent"))
+    time.sleep(0.5)
+    scene.running.post(alert("Watchdog", lasts=600))
+    until(lambda: scene.receiver.told("provider"), "the page for Prometheus")
+    time.sleep(3)
+    assert scene.receiver.told("outside") == []
+
+
+def test_second_provider_is_called_beside_the_first_and_told_of_the_end(scene: Scene) -> None:
+    late = {**DOWN, "provider": "second", "first_provider": "infogerance"}
+    scene.running.post(alert("SiteDown", site="shop", **DOWN))
+    until(lambda: scene.receiver.told("provider"), "a page")
+    scene.running.post(alert("SiteDownEscalated", site="shop", **late))
+    until(lambda: scene.receiver.told("second"), "the second page")
+    scene.running.post(
+        alert("SiteDown", lasts=-1, age=60, site="shop", **DOWN),
+        alert("SiteDownEscalated", lasts=-1, age=60, site="shop", **late),
+    )
+    until(lambda: len(scene.receiver.told("second")) == 2, "its end")
+    assert scene.receiver.told("second") == [
+        ("firing", "SiteDownEscalated", ["shop"]),
+        ("resolved", "SiteDownEscalated", ["shop"]),
+    ]
+    until(lambda: len(scene.receiver.told("provider")) == 2, "the end for the first")
+    assert scene.receiver.told("owner") == []
+
+
+def test_server_that_stays_down_is_one_page_for_the_second_provider_as_well(scene: Scene) -> None:
+    late = {**DOWN, "provider": "second", "first_provider": "infogerance"}
+    scene.running.post(alert("ServerDown", **DOWN))
+    time.sleep(0.5)
+    scene.running.post(
+        *(alert("SiteDownEscalated", site=f"site{n}", **late) for n in range(9)),
+        alert("SiteDownEscalated", site="elsewhere", **{**late, "host": "srv2"}),
+        alert("ServerDownEscalated", **late),
+    )
+    until(lambda: len(scene.receiver.told("second")) == 2, "two pages")
+    time.sleep(6)
+    assert sorted(scene.receiver.told("second")) == [
+        ("firing", "ServerDownEscalated", [""]),
+        ("firing", "SiteDownEscalated", ["elsewhere"]),
+    ]

@@ -64,7 +64,7 @@ def sign_of_life(name: str, channel: Channel) -> dict[str, Any]:
     """The receiver that tells an outside watcher that alerts get through. Raises ConfigError."""
     return {
         "name": name,
-        "webhook_configs": [{"url": text_of(channel), "send_resolved": False}],
+        "webhook_configs": [{"url": _url_of(channel), "send_resolved": False}],
     }
 
 
@@ -111,19 +111,23 @@ def _block(
 ) -> tuple[str, dict[str, Any]]:
     match channel.kind:
         case "webhook":
-            return "webhook_configs", {"url": text_of(channel)}
+            return "webhook_configs", {"url": _url_of(channel)}
         case "apprise":
             # The Apprise URL holds the secret and stays with the courier.
             url = f"{courier_url.rstrip('/')}/notify/{_courier_name(person, role, index)}"
             return "webhook_configs", {"url": url}
         case "email":
-            return "email_configs", _with_messages(
-                person, role, "email_configs", {"to": text_of(channel)}
-            )
+            to = text_of(channel).replace("{{", '{{"{{"}}')
+            return "email_configs", _with_messages(person, role, "email_configs", {"to": to})
         case kind:
             folder = Path(channel.source.rpartition(":")[0]).resolve().parent
             block = _absolute_files(channel.value, folder)
             return kind, _with_messages(person, role, kind, block)
+
+
+def _url_of(channel: Channel) -> str:
+    # Newer Alertmanagers take a URL for a template: braces are written so that none sees one.
+    return text_of(channel).replace("{", "%7B").replace("}", "%7D")
 
 
 def _courier_name(person: Person, role: Role, index: int) -> str:
