@@ -5,14 +5,17 @@ The source of names, types and defaults is "Blackbox exporter configuration"
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
+import dns.exception
+import dns.rdatatype
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dolcevita.config import ConfigError, Problem, Strict, did_you_mean
 from dolcevita.config.model import validate
-from dolcevita.config.source import Source, read
+from dolcevita.config.source import Source, Where, read
 from dolcevita.exporter.blackbox.regexp import to_python
 
 UNITS = {
@@ -52,6 +55,13 @@ def _regexp(text: str) -> str:
     return to_python(text)
 
 
+def _query_type(text: str) -> str:
+    try:
+        return dns.rdatatype.to_text(dns.rdatatype.from_text(text)) if text else ""
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError("expected a type of DNS such as A or MX") from None
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 Regexp = Annotated[str, BeforeValidator(_text), AfterValidator(_regexp)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
@@ -70,14 +80,10 @@ class Block(Strict):
     @model_validator(mode="before")
     @classmethod
     def _of_go(cls, data: Any) -> Any:
-        """A null is as nothing, and what is not supported is said by name."""
+        """A null is as nothing."""
         if not isinstance(data, dict):
             return data
-        given = {key: value for key, value in data.items() if value is not None}
-        for key in given:
-            if key in cls.unsupported:
-                raise ValueError(f"'{key}' is not supported: {cls.unsupported[key]}")
-        return given
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class TLSConfig(Block):
@@ -326,7 +332,7 @@ class DNS(Block):
     transport_protocol: Literal["udp", "tcp", ""] = ""
     query_class: str = ""
     query_name: Annotated[str, Field(min_length=1)]
-    query_type: str = ""
+    query_type: Annotated[str, AfterValidator(_query_type)] = ""
     recursion_desired: bool = True
     valid_rcodes: tuple[str, ...] = ()
     validate_answer_rrs: Records = Records()
@@ -410,9 +416,34 @@ def load(path: Path) -> tuple[Source, dict[str, Module]]:
         if key != "modules"
     ]
     for name, given in data["modules"].items():
-        module = validate(Module, given, source, ("modules", name), problems)
+        where = ("modules", name)
+        refused = list(_unsupported(Module, given, where))
+        problems += [source.problem(place, message) for place, message in refused]
+        module = None if refused else validate(Module, given, source, where, problems)
         if module:
             modules[str(name)] = module
     if problems:
         raise ConfigError(problems)
     return source, modules
+
+
+def _unsupported(model: type[Block], data: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    """Where an option is that is known and not supported, and why it is not."""
+    if isinstance(data, list):
+        for number, entry in enumerate(data):
+            yield from _unsupported(model, entry, (*where, number))
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        if key in model.unsupported and value is not None:
+            yield (*where, key), f"'{key}' is not supported: {model.unsupported[key]}"
+        inner = _block_in(model.model_fields[key].annotation) if key in model.model_fields else None
+        if inner:
+            yield from _unsupported(inner, value, (*where, key))
+
+
+def _block_in(annotation: Any) -> type[Block] | None:
+    """The model within an annotation such as `tuple[Model, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _block_in(part))), None)

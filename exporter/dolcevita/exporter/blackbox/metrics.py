@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dolcevita.exporter.blackbox.modules import Loaded
+from dolcevita.exporter.blackbox.modules import LABEL, Loaded
 from dolcevita.probes import Reason, Result, Sample
 
 HELP = {
@@ -131,7 +131,7 @@ def _stream(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sampl
         missing |= {"probe_failed_due_to_bytes", "probe_failed_due_to_regex"}
     if not any(phase.name == "resolve" for phase in result.phases):
         missing |= _ADDRESS
-    return _with_chain_expiry([sample for sample in own if sample.name not in missing])
+    return _with_chain_expiry([_renamed(sample) for sample in own if sample.name not in missing])
 
 
 def _grpc(loaded: Loaded, result: Result, own: list[Sample]) -> Iterable[Sample]:
@@ -164,9 +164,12 @@ def _with_chain_expiry(found: list[Sample]) -> list[Sample]:
 
 
 def _renamed(sample: Sample) -> Sample:
-    if sample.name != "probe_tls_cipher_info":
-        return sample
-    return sample._replace(labels={"cipher": iana_cipher(sample.labels["cipher"])})
+    if sample.name == "probe_tls_cipher_info":
+        return sample._replace(labels={"cipher": iana_cipher(sample.labels["cipher"])})
+    if sample.name == "probe_expect_info":
+        own = {name.removeprefix(LABEL): value for name, value in sample.labels.items()}
+        return sample._replace(labels=own)
+    return sample
 
 
 def iana_cipher(name: str) -> str:

@@ -25,6 +25,9 @@ HTTP_VERSIONS = {"HTTP/1.0": "1", "HTTP/1.1": "1.1", "HTTP/2.0": "2", "HTTP/3.0"
 NO_LIMIT = 2**62
 """Bytes of a body where the module sets no limit."""
 
+LABEL = "module_"
+"""Before the labels of a dialogue, which may not have the names of ours; taken off again."""
+
 WHOLE_TIME = 86_400.0
 """Seconds for connecting: all the time of the probe, as blackbox_exporter has no second try."""
 
@@ -237,7 +240,7 @@ def _dialogue(steps: Sequence[config.QueryResponse]) -> list[Raw]:
         {
             "expect": step.expect,
             "expect_bytes": step.expect_bytes or None,
-            "labels": [label.model_dump() for label in step.labels],
+            "labels": [{"name": LABEL + label.name, "value": label.value} for label in step.labels],
             "send": step.send or None,
             "starttls": step.starttls,
         }

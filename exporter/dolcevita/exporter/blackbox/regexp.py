@@ -21,6 +21,8 @@ _POSIX = {
     "xdigit": "0-9A-Fa-f",
 }
 
+_ASCII = {r"\d": _POSIX["digit"], r"\w": _POSIX["word"], r"\s": r"\t\n\f\r "}
+
 _TOKEN = re.compile(
     r"\\Q(?P<quoted>.*?)(?:\\E|$)"
     r"|\\x\{(?P<code>[0-9A-Fa-f]{1,6})\}"
@@ -59,8 +61,7 @@ def to_python(text: str) -> str:
         # Python's $ matches before a line break at the end too.
         return "$" if multiline else r"\Z"
 
-    # Classes such as \d are ASCII's in Go.
-    python = "(?a)" + _TOKEN.sub(replace, text)
+    python = _TOKEN.sub(replace, text)
     try:
         compiled(python)
     except (re.error, RecursionError, OverflowError) as error:
@@ -71,6 +72,9 @@ def to_python(text: str) -> str:
 def _escape(escape: str) -> str:
     if escape == r"\z":
         return r"\Z"
+    if escape[1] in "bBdDsSwW":
+        # These know only ASCII in Go.
+        return f"(?a:{escape})"
     if escape[1] in "pPC":
         raise ValueError(f"with {escape}, which is not supported: write the characters in [ ]")
     return escape
@@ -85,10 +89,12 @@ def _item(match: re.Match[str]) -> str:
     if match["code"]:
         return rf"\U{int(match['code'], 16):08x}"
     item = match[0]
+    if item in _ASCII:
+        return _ASCII[item]
     if item in ("[", "]", "&", "~", "|"):
         # Python keeps these for sets within sets.
         return "\\" + item
-    return _escape(item) if item[0] == "\\" else item
+    return _escape(item) if item[0] == "\\" and item[1] in "pPC" else item
 
 
 def _flags(match: re.Match[str]) -> str:
