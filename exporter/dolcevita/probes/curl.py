@@ -609,7 +609,7 @@ def _failure(
         return Failure(Reason.CERTIFICATE, f"The certificate of {host} {cause}.")
     if code == pycurl.E_SSL_CACERT_BADFILE:
         return Failure(Reason.LOCAL, f"The CA file {request.tls.ca_file} cannot be read.")
-    if code == pycurl.E_SSL_CERTPROBLEM and not connected:
+    if code == pycurl.E_SSL_CERTPROBLEM:
         detail = f"The certificate {request.tls.cert_file} or its key cannot be used."
         return Failure(Reason.LOCAL, detail)
     if securing and connected:
