@@ -9,7 +9,7 @@ import subprocess
 import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import dns.rrset
 import pytest
 import trustme
 
+from caddy import caddy
 from peers import self_signed, server_context, talking, upgrading
 from waiting import free_port, until
 from webserver import Answer, blackhole, closed_port, page, raw, serving, silence
@@ -348,8 +349,11 @@ def all_targets(folder: Path) -> Iterator[tuple[dict[str, Any], Files]]:
             pytest.fail("the servers do not start")
         loop = places.pop("loop")
         try:
-            with _nginx(folder / "nginx", files) as ports:
-                yield places | ports, files
+            with ExitStack() as stack:
+                places |= stack.enter_context(_nginx(folder / "nginx", files))
+                with suppress(pytest.skip.Exception):
+                    places["h3"] = stack.enter_context(caddy(folder / "caddy", files.pair))
+                yield places, files
         finally:
             loop.call_soon_threadsafe(stop.set)
             thread.join(10)

@@ -240,6 +240,11 @@ CASES = [
     http(f"{S}:{{h2}}", True, tls_config=tls(), enable_http2=False,
          valid_http_versions=["HTTP/1.1"]),
     http(f"{S}:{{h2}}", True, tls_config=tls(), valid_http_versions=["HTTP/2.0"]),
+    http(f"{S}:{{h3}}", True, tls_config=tls(), enable_http2=False, enable_http3=True,
+         valid_http_versions=["HTTP/3.0"]),
+    http("http://localhost:{h3}", True, tls_config=tls(), enable_http2=False, enable_http3=True),
+    http(f"{S}:{{h3}}", False, enable_http2=False, enable_http3=True),
+    http(f"{S}:{{h2}}", False, tls_config=tls(), enable_http2=False, enable_http3=True),
     # tcp
     other("tcp", "127.0.0.1:{banner}", True),
     other("tcp", "localhost:{banner}", True, preferred_ip_protocol="ip4"),
