@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dolcevita.alerting.calendar import intervals, next_reachable, reachable
+from dolcevita.alerting.calendar import intervals, next_quiet, next_reachable, reachable
 from dolcevita.config import Owner, Problem, Quiet
 from dolcevita.config.source import Source
 from dolcevita.config.week import Week, read_quiet
@@ -180,6 +180,21 @@ def test_next_reachable_moment(when: Wish, at: str, expected: str) -> None:
     found = next_reachable(owner(when), paris(at))
     assert found is not None
     assert found.replace(tzinfo=None).isoformat(timespec="minutes") == expected
+
+
+@pytest.mark.parametrize(
+    ("when", "at", "expected"),
+    [
+        (Wish(EVENINGS), "2027-07-13T12:34", "2027-07-13T19:00"),
+        (Wish(EVENINGS, weekends=True), "2027-07-12T09:00", "2027-07-12T19:00"),
+        (Wish(public_holidays="FR"), "2027-07-13T12:34", "2027-07-14T00:00"),
+        (Wish(EVENINGS), "2027-07-13T20:00", "2027-07-13T20:00"),
+        (Wish(), "2027-07-13T20:00", None),
+    ],
+)
+def test_next_quiet_moment(when: Wish, at: str, expected: str | None) -> None:
+    found = next_quiet(owner(when), paris(at))
+    assert (found and found.replace(tzinfo=None).isoformat(timespec="minutes")) == expected
 
 
 def test_owner_who_is_away_for_years_is_not_reachable_at_all() -> None:

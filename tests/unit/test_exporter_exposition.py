@@ -140,6 +140,24 @@ def test_an_owner_is_reachable_only_if_still_so_in_half_a_minute(tmp_path, clock
 
 
 @pytest.mark.parametrize(
+    ("clock", "quiet", "reachable_again"),
+    [
+        ("12:00:00", "14T19:00", None),
+        ("08:59:59", None, "14T09:00"),
+        ("19:00:00", None, "15T09:00"),
+    ],
+)
+def test_when_quiet_time_begins_or_ends_is_published(tmp_path, clock, quiet, reachable_again):
+    paris = ZoneInfo("Europe/Paris")
+    at = datetime.fromisoformat(f"2026-07-14T{clock}").replace(tzinfo=paris)
+    metrics = list(site_metrics(config(tmp_path, SITES), at.astimezone(UTC)))
+    for name, day in (("quiet", quiet), ("reachable", reachable_again)):
+        found = value(metrics, f"owner_next_{name}_timestamp_seconds", owner="marie")
+        expected = day and datetime.fromisoformat(f"2026-07-{day}").replace(tzinfo=paris)
+        assert found == (expected and expected.timestamp())
+
+
+@pytest.mark.parametrize(
     ("more", "expected"),
     [("", None), ("hears: [overdue]", 14400), ("overdue_after: 30m", 1800)],
 )

@@ -42,6 +42,22 @@ def next_reachable(owner: Owner, at: datetime) -> datetime | None:
     return left.astimezone(ZoneInfo(owner.timezone)) if left else None
 
 
+def next_quiet(owner: Owner, at: datetime) -> datetime | None:
+    """The first instant from the minute of `at` on that is quiet, in the owner's time zone.
+
+    None when there is no quiet time within a year.
+    """
+    begins = _next_quiet(owner.quiet, owner.timezone, at.replace(second=0, microsecond=0))
+    return begins.astimezone(ZoneInfo(owner.timezone)) if begins else None
+
+
+# Cached, because it is asked for at each scrape, and a calendar has thousands of entries.
+@lru_cache(maxsize=512)
+def _next_quiet(quiet: Quiet | None, timezone: str, minute: datetime) -> datetime | None:
+    today = minute.astimezone(ZoneInfo(timezone)).date()
+    return _muting(quiet, timezone, today).entered(minute)
+
+
 def _local_day(owner: Owner, at: datetime) -> date:
     return at.astimezone(ZoneInfo(owner.timezone)).date()
 

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from dolcevita.alerting.calendar import reachable
+from dolcevita.alerting.calendar import next_quiet, next_reachable, reachable
 from dolcevita.config import Config, Owner, Person, Site
 from dolcevita.probes import KINDS, Expectations, Result
 
@@ -26,11 +26,19 @@ HELP: Mapping[str, str] = {
     "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
+    "owner_next_quiet_timestamp_seconds": "Unix time when quiet time begins; not during it",
+    "owner_next_reachable_timestamp_seconds": "Unix time when quiet time ends; while it is",
     "owner_utc_offset_seconds": "What the owner's clock is ahead of UTC now",
     "owner_overdue_after_seconds": "An incident that takes longer is overdue to the owner",
     "provider_escalate_after_seconds": "An incident that takes longer is for the provider `to`",
     "provider_utc_offset_seconds": "What the provider's clock is ahead of UTC now",
 } | {name: text for kind in KINDS.values() for name, text in kind.help.items()}
+
+_NEXT = {
+    True: ("owner_next_quiet_timestamp_seconds", next_quiet),
+    False: ("owner_next_reachable_timestamp_seconds", next_reachable),
+}
+"""What is told by whether the owner is reachable now."""
 
 FLUSH = timedelta(seconds=30)
 """An owner counts as reachable only if still so when Alertmanager sends."""
@@ -105,6 +113,9 @@ def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
     for owner in config.owners:
         gauges.add("owner_reachable", {"owner": owner.name}, _stays_reachable(owner, now))
         gauges.add("owner_utc_offset_seconds", {"owner": owner.name}, _utc_offset(owner, now))
+        name, ahead = _NEXT[reachable(owner, now)]
+        if change := ahead(owner, now):
+            gauges.add(name, {"owner": owner.name}, change.timestamp())
         if owner.overdue_after:
             labels = {"owner": owner.name}
             gauges.add("owner_overdue_after_seconds", labels, owner.overdue_after)
