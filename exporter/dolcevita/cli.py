@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dolcevita import probes
 from dolcevita.config import Config, UserError, did_you_mean, load
-from dolcevita.config.sites import parse_url
+from dolcevita.config.sites import check_url, parse_url
 
 app = typer.Typer(
     help="The monitoring stack that lets an independent enjoy dinner.",
@@ -280,7 +280,7 @@ def _target(
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
     try:
-        kind = probes.KINDS[parse_url(text, probes.KINDS).scheme]
+        kind = probes.KINDS[check_url(text, probes.KINDS).scheme]
     except ValueError as error:
         raise UserError(f"NAME-or-URL: {error}") from None
     return text, kind, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
