@@ -76,6 +76,38 @@ def test_two_failures_are_one_failed_probe_told_by_the_first():
     assert result.reason is Reason.STATUS
 
 
+@pytest.mark.parametrize(
+    "login",
+    [
+        pytest.param({"basic_auth": {"username": "marie", "password": "wrong"}}, id="password"),
+        pytest.param({"authorization": {"credentials": "wrong"}}, id="token"),
+    ],
+)
+def test_a_refused_login_is_not_tried_again(login):
+    asked = []
+
+    async def refuse(request, writer):
+        asked.append(request)
+        await page(status=401)(request, writer)
+
+    async def scenario():
+        async with serving(refuse) as port:
+            options = http.Options.model_validate(login)
+            target = Target(f"http://127.0.0.1:{port}/", options, http.Expect())
+            return await probes.probe(http.KIND, target, 5.0)
+
+    result = run(scenario())
+    assert (result.reason, result.attempts, len(asked)) == (Reason.STATUS, 1, 1)
+
+
+def test_a_401_without_any_login_is_tried_again():
+    async def scenario():
+        async with serving(failing_first(page(status=401))) as port:
+            return await attempts(f"http://127.0.0.1:{port}/")
+
+    assert run(scenario()).success
+
+
 def test_a_dropped_connection_leaves_time_for_a_second_attempt():
     with blackhole() as port:
         result = run(attempts(f"http://127.0.0.1:{port}/", budget=1.0))

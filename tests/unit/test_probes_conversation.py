@@ -10,7 +10,7 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
-from dolcevita.probes import Reason, ftp, imap, pop3, smtp
+from dolcevita.probes import Reason, Target, ftp, imap, pop3, probe, smtp
 from peers import attempt, mute, says, seconds, self_signed, server_context, talking
 from webserver import blackhole, closed_port, has, run, sample
 
@@ -102,6 +102,36 @@ def test_nobody_logs_in_who_was_not_told_to(protocol):
     talk = server(protocol)
     probed(protocol, talk)
     assert not {"AUTH", "AUTHENTICATE", "LOGIN", "USER", "PASS"} & set(talk.heard)
+
+
+REFUSALS = {
+    "smtp": ("AUTH", "535 5.7.8 no", "454 4.7.0 later"),
+    "imap": ("AUTHENTICATE", "a NO [AUTHENTICATIONFAILED] no", "a NO [UNAVAILABLE] later"),
+    "pop3": ("PASS", "-ERR [AUTH] no", "-ERR [SYS/TEMP] later"),
+    "ftp": ("PASS", "530 no", "421 later"),
+}
+
+
+@every_protocol
+@pytest.mark.parametrize("for_now", [False, True])
+def test_a_refused_login_is_tried_again_only_where_the_server_says_later(protocol, for_now):
+    word, never, later = REFUSALS[protocol]
+    answers = {"USER": "331 and the password?"} if protocol == "ftp" else {}
+    talk = server(protocol, offers=False, answers={**answers, word: later if for_now else never})
+    kind = KINDS[protocol]
+
+    async def scenario():
+        async with talking(talk) as port:
+            target = Target(
+                f"{protocol}://127.0.0.1:{port}",
+                kind.options(**LOGIN),
+                kind.expect(starttls=False),
+            )
+            return await probe(kind, target, 5.0)
+
+    result = run(scenario())
+    assert result.reason is Reason.STATUS and "refuses the login" in result.detail
+    assert result.attempts == talk.heard.count(word) == (2 if for_now else 1)
 
 
 @every_protocol

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +37,10 @@ HOSTLESS = frozenset(["unix", "heartbeat"])
 
 
 class KindModels(Protocol):
-    """What the loader needs to know of a kind of prober."""
+    """What the loader needs to know of a kind of prober.
+
+    `fault` gives what is wrong with a URL, to be said after 'found URL, which'; '' for nothing.
+    """
 
     @property
     def name(self) -> str: ...
@@ -45,6 +48,8 @@ class KindModels(Protocol):
     def options(self) -> type[Strict]: ...
     @property
     def expect(self) -> type[Strict]: ...
+    @property
+    def fault(self) -> Callable[[str], str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,21 @@ class Site:
     source: str = ""
 
 
+def check_url(
+    text: str, kinds: Mapping[str, KindModels], planned: Collection[str] = ()
+) -> SplitResult:
+    """A URL that its kind of prober can take, or that is of a planned one.
+
+    Raises ValueError as parse_url does.
+    """
+    url = parse_url(text, {*kinds, *planned})
+    if url.scheme in kinds and (fault := kinds[url.scheme].fault(text)):
+        raise ValueError(f"found {short(text)}, which {fault}")
+    return url
+
+
 def parse_url(text: str, schemes: Collection[str]) -> SplitResult:
-    """A URL that a prober of one of `schemes` can take.
+    """A URL of one of `schemes`.
 
     Raises ValueError with what was found and what to do; it shows no password of the URL.
     """
@@ -291,6 +309,10 @@ class SitesReader:
         if url is None:
             return None
         name = entry.name or _name(url)
+        if not name:
+            message = "'name' is missing, and the URL has none to go by: add it"
+            self.problems.append(source.problem((*where, "url"), message))
+            return None
         self._refuse_duplicate(source, where, name)
         if kind is None:
             if len(self.problems) == before:
@@ -340,7 +362,7 @@ class SitesReader:
                 raise ValueError(
                     f"found {found(value)}, expected a URL such as https://www.example.com"
                 )
-            return parse_url(value, {*self.kinds, *self.planned})
+            return check_url(value, self.kinds, self.planned)
         except ValueError as error:
             self.problems.append(source.problem(where, f"url: {error}"))
             return None

@@ -30,7 +30,8 @@ async def probe(kind: Kind, target: Target[Any, Any], budget: float) -> Result:
     result = await _attempt(kind, target, budget)
     left = begin + budget - perf_counter()
     attempts = 1
-    if not result.success and kind.again and left > budget * LEAST_SHARE:
+    worth = kind.again and result.again
+    if not result.success and worth and left > budget * LEAST_SHARE:
         pause = min(PAUSE, left * LEAST_SHARE)
         await asyncio.sleep(pause)
         second = await _attempt(kind, target, left - pause)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, SecretStr, model_validator
 
@@ -175,6 +176,11 @@ class Conversation:
         detail = f"{self.stream.where} refuses {what}: '{self.shown(answer)}'."
         return Broken(Reason.STATUS, detail)
 
+    def no_entry(self, answer: str, for_now: bool = False) -> Broken:
+        """A login that is refused; it is tried again only where that is said to be `for_now`."""
+        detail = self.refused("the login", answer).detail
+        return Broken(Reason.STATUS, detail, again=for_now)
+
     def babble(self, protocol: str, answer: str) -> Broken:
         """An answer that is none."""
         detail = f"{self.stream.where} does not speak {protocol}: '{self.shown(answer)}'."
@@ -268,7 +274,16 @@ def service(
         f"probe_{name}_duration_seconds": "Time of each finished phase",
         f"probe_{name}_ssl": "1 if the connection was over TLS in the end",
     }
-    return Kind(name, tuple(ports), options, Expect, probe, help)
+    return Kind(name, tuple(ports), options, Expect, probe, help, fault=_fault)
+
+
+def _fault(url: str) -> str:
+    names_more = urlsplit(url).path not in ("", "/")
+    return (
+        "names more than a server, and nothing on it is looked at: take it out"
+        if names_more
+        else ""
+    )
 
 
 def _implicit(scheme: str) -> bool:

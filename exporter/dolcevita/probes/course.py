@@ -9,12 +9,25 @@ from dolcevita.probes.result import Phase, Reason, Sample
 
 
 class Broken(Exception):
-    """The probe cannot go on: why, in one word and in one sentence without secrets."""
+    """The probe cannot go on: why, in one word and in one sentence without secrets.
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    `again` is False where it must not be tried once more, as in Result.
+    """
+
+    def __init__(self, reason: Reason, detail: str, again: bool = True) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.again = again
+
+
+def fault_of(url: str, read: Callable[[str], object]) -> str:
+    """What makes `read` raise Broken for a URL, to be said after 'which'; '' for nothing."""
+    try:
+        read(url)
+    except Broken as broken:
+        return broken.detail.removeprefix(f"{url} ").removesuffix(".")
+    return ""
 
 
 class Course:

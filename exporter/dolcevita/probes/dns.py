@@ -19,7 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from dolcevita.config import Strict, one_or_many
 from dolcevita.probes import address, security, stream
-from dolcevita.probes.course import Broken, Course
+from dolcevita.probes.course import Broken, Course, fault_of
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
 from dolcevita.probes.result import Reason, Result, Sample
@@ -527,4 +527,6 @@ def _facts(course: Course, answer: Answer | None) -> dict[str, str]:
     return facts
 
 
-KIND = Kind("dns", ("dns",), Options, Expect, probe, HELP)
+KIND = Kind(
+    "dns", ("dns",), Options, Expect, probe, HELP, fault=lambda url: fault_of(url, _question)
+)

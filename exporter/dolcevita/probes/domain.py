@@ -7,6 +7,7 @@ answer holds for hours, and how old it is is told with it.
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -187,6 +188,22 @@ def _domain(url: str) -> str:
     return (URL(url).raw_host or "").removesuffix(".").lower()
 
 
+def _fault(url: str) -> str:
+    """A registration is of a name below a registry's, and of nothing within it."""
+    parts, domain = urlsplit(url), _domain(url)
+    try:
+        ip_address(domain)
+    except ValueError:
+        pass
+    else:
+        return "is an address, and only names are registered: write the domain"
+    if "." not in domain:
+        return "is no domain with its ending: write for example domain://example.com"
+    if parts.port or parts.path not in ("", "/") or parts.query:
+        return "names more than a domain: take out what comes after it"
+    return ""
+
+
 def _lost(registration: Registration) -> bool:
     """Whether it is gone: then one wants to know soon that it is back."""
     expired = registration.expires is not None and registration.expires <= time.time()
@@ -260,6 +277,7 @@ KIND = Kind(
     Expect,
     probe,
     HELP,
+    fault=_fault,
     again=False,
     settle=settle,
     close=close,

@@ -30,7 +30,7 @@ async def _log_in(talk: Conversation, login: Login) -> None:
     if answer.code == 331:
         answer = await _say(talk, f"PASS {login.password}")
     if answer.code not in (230, 202, 232):
-        raise talk.refused("the login", answer.text)
+        raise talk.no_entry(answer.text, for_now=400 <= answer.code < 500)
 
 
 async def _say(talk: Conversation, line: str) -> Reply:

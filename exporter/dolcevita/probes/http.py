@@ -333,7 +333,15 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         phases=tuple(phases),
         certificates=final.certificates,
         facts=_facts(hops, body.length),
+        again=not _refused_login(target, final),
     )
+
+
+def _refused_login(target: Target[Options, Expect], final: Exchange) -> bool:
+    """Whether a password was sent and not taken: servers count that and lock out."""
+    options = target.options
+    sent = options.basic_auth or options.authorization
+    return final.status == 401 and sent is not None and _at_home(final.url, target.url)
 
 
 class _Course(NamedTuple):

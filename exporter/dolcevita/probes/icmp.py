@@ -11,6 +11,7 @@ import sys
 from secrets import randbits
 from time import perf_counter
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -232,4 +233,8 @@ async def _readable(sock: socket.socket) -> None:
         loop.remove_reader(sock)
 
 
-KIND = Kind("icmp", ("icmp",), Options, Expect, probe, HELP)
+def _fault(url: str) -> str:
+    return "names a port, and a ping has none: take it out" if urlsplit(url).port else ""
+
+
+KIND = Kind("icmp", ("icmp",), Options, Expect, probe, HELP, fault=_fault)

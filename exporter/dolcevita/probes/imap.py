@@ -3,8 +3,11 @@
 import re
 
 from dolcevita.probes.conversation import MOST_LINES, Conversation, Login, service
+from dolcevita.probes.course import Broken
 
 PORTS = {"imap": 143, "imaps": 993}
+
+LOGIN = "the login"
 
 
 async def converse(talk: Conversation) -> None:
@@ -50,14 +53,19 @@ async def _log_in(talk: Conversation, login: Login, able: set[str]) -> None:
         await talk.send("a AUTHENTICATE PLAIN")
         line = await talk.line()
         if not line.startswith("+"):
-            raise talk.refused("the login", line.removeprefix("a "))
+            raise _no_entry(talk, line.removeprefix("a "))
         await talk.send(login.plain())
-        await _finish(talk, "the login")
+        await _finish(talk, LOGIN)
     elif "LOGINDISABLED" not in able:
         words = f"{_quoted(login.username)} {_quoted(login.password)}"
-        await _command(talk, f"LOGIN {words}", "the login")
+        await _command(talk, f"LOGIN {words}", LOGIN)
     else:
         raise talk.no_login("PLAIN, LOGIN")
+
+
+def _no_entry(talk: Conversation, answer: str) -> Broken:
+    # The response code of RFC 9051, section 7.1.
+    return talk.no_entry(answer, for_now="[UNAVAILABLE]" in answer.upper())
 
 
 def _quoted(text: str) -> str:
@@ -78,7 +86,7 @@ async def _finish(talk: Conversation, what: str) -> list[str]:
         tag, _, rest = line.partition(" ")
         if tag == "a":
             if rest.upper().split(" ")[0] != "OK":
-                raise talk.refused(what, rest)
+                raise _no_entry(talk, rest) if what == LOGIN else talk.refused(what, rest)
             return lines
         if tag not in ("*", "+"):
             raise talk.babble("IMAP", line)

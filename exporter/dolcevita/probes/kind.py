@@ -36,6 +36,9 @@ class Kind:
     half of it, so that a lost packet leaves time for a second attempt. It raises nothing.
     `help` has the HELP text of every metric it returns.
 
+    `fault` says what is wrong with a URL before it is ever probed, as the end of a sentence that
+    begins with "found URL, which"; '' for nothing.
+
     `again` is False where a second attempt at once would only tell the same. `settle` waits, at
     most that many seconds, for what a prober looks up beside the scrapes: for one who asks by
     hand. `close` ends what a prober keeps running on the event loop between probes.
@@ -47,6 +50,7 @@ class Kind:
     expect: type[Expectations]
     probe: Callable[[Target[Any, Any], float], Awaitable[Result]]
     help: Mapping[str, str]
+    fault: Callable[[str], str] = lambda url: ""
     again: bool = True
     settle: Callable[[Target[Any, Any], float], Awaitable[None]] | None = None
     close: Callable[[], Awaitable[None]] | None = None

@@ -48,8 +48,12 @@ async def _capabilities(talk: Conversation) -> set[str]:
 
 
 async def _log_in(talk: Conversation, login: Login) -> None:
-    await _command(talk, f"USER {login.username}", "the login")
-    await _command(talk, f"PASS {login.password}", "the login")
+    for line in (f"USER {login.username}", f"PASS {login.password}"):
+        await talk.send(line)
+        yes, text = await _answer(talk)
+        if not yes:
+            # Extended response codes (RFC 2449 and 3206).
+            raise talk.no_entry(text, for_now=text.startswith(("[SYS/TEMP]", "[IN-USE]")))
 
 
 async def _command(talk: Conversation, line: str, what: str) -> None:

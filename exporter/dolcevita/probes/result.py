@@ -67,8 +67,11 @@ class Result:
     """The outcome of one probe.
 
     `known` is False where nothing can be said yet, well or ill: then there is no verdict, and
-    `success` is True only so that nobody is alarmed. `detail` is one sentence for a person,
-    without secrets. `duration` is the whole time spent in seconds, all attempts together.
+    `success` is True only so that nobody is alarmed. `again` is False where a second attempt
+    would not help and may do harm: each refused login brings a lockout nearer.
+
+    `detail` is one sentence for a person, without secrets. `duration` is the whole time spent in
+    seconds, all attempts together.
     `phases`, `certificates` (the server's own first) and `facts` (label, text) are what a
     person is shown beside the metrics.
     """
@@ -83,3 +86,4 @@ class Result:
     certificates: tuple[Certificate, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     known: bool = True
+    again: bool = True

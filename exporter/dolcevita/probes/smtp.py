@@ -59,20 +59,27 @@ def _literal(ip: str) -> str:
 
 async def _log_in(talk: Conversation, login: Login, mechanisms: tuple[str, ...]) -> None:
     if "PLAIN" in mechanisms:
-        await _command(talk, f"AUTH PLAIN {login.plain()}", 235, "the login")
+        await _enter(talk, f"AUTH PLAIN {login.plain()}", 235)
     elif "LOGIN" in mechanisms:
-        await _command(talk, "AUTH LOGIN", 334, "the login")
-        await _command(talk, encoded(login.username), 334, "the login")
-        await _command(talk, encoded(login.password), 235, "the login")
+        await _enter(talk, "AUTH LOGIN", 334)
+        await _enter(talk, encoded(login.username), 334)
+        await _enter(talk, encoded(login.password), 235)
     else:
         raise talk.no_login("PLAIN, LOGIN")
 
 
-async def _command(talk: Conversation, line: str, wanted: int, what: str = "") -> Reply:
+async def _enter(talk: Conversation, line: str, wanted: int) -> None:
     await talk.send(line)
     answer = await reply(talk, "SMTP")
     if answer.code != wanted:
-        raise talk.refused(what or line.partition(" ")[0], answer.text)
+        raise talk.no_entry(answer.text, for_now=400 <= answer.code < 500)
+
+
+async def _command(talk: Conversation, line: str, wanted: int) -> Reply:
+    await talk.send(line)
+    answer = await reply(talk, "SMTP")
+    if answer.code != wanted:
+        raise talk.refused(line.partition(" ")[0], answer.text)
     return answer
 
 

@@ -214,6 +214,7 @@ def result(
         phases=tuple(course.phases),
         certificates=session.chain if session else (),
         facts=facts | (session.facts() if session else {}),
+        again=broken.again if broken else True,
     )
 
 

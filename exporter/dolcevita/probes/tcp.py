@@ -3,7 +3,7 @@
 from pydantic import ConfigDict
 
 from dolcevita.probes import address, dialogue, security, stream
-from dolcevita.probes.course import Broken, Course
+from dolcevita.probes.course import Broken, Course, fault_of
 from dolcevita.probes.dialogue import Dialogue, Step
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.pattern import Regex
@@ -66,4 +66,6 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     return stream.result(course, broken, detail, samples, connection)
 
 
-KIND = Kind("tcp", ("tcp",), Options, Expect, probe, HELP)
+KIND = Kind(
+    "tcp", ("tcp",), Options, Expect, probe, HELP, fault=lambda url: fault_of(url, stream.place)
+)

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import model_validator
 
 from dolcevita.probes import dialogue, security, stream
-from dolcevita.probes.course import Broken, Course
+from dolcevita.probes.course import Broken, Course, fault_of
 from dolcevita.probes.dialogue import Dialogue, Step
 from dolcevita.probes.kind import Kind, Target
 from dolcevita.probes.result import Reason, Result
@@ -73,4 +73,4 @@ def _path(url: str) -> str:
     return unquote(parts.path)
 
 
-KIND = Kind("unix", ("unix",), Options, Expect, probe, HELP)
+KIND = Kind("unix", ("unix",), Options, Expect, probe, HELP, fault=lambda url: fault_of(url, _path))

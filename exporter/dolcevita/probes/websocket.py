@@ -180,7 +180,8 @@ class _Talk:
             self.status, headers = await self._head()
         if self.status != 101:
             detail = f"{target.url} answers with {self.status}, expected 101."
-            raise Broken(Reason.STATUS, detail)
+            refused = self.status == 401 and target.options.basic_auth is not None
+            raise Broken(Reason.STATUS, detail, again=not refused)
         accept = base64.b64encode(hashlib.sha1(key + _ACCEPT).digest()).decode()
         chosen = headers.get("sec-websocket-protocol")
         for wrong, what in (
