@@ -1,0 +1,1 @@
+"""The dashboards as code. `python -m boards` writes them as Grafana's JSON."""
