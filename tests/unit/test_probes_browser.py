@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import util
 from pathlib import Path
 
@@ -217,18 +218,21 @@ def test_a_certificate_is_checked_unless_told_otherwise():
 
 def chromiums() -> set[int]:
     """The processes of Chromium that this one has started, at any remove."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+    parents: dict[int, int] = {}
+    headless = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            pid = int(folder.name)
+            parents[pid] = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
+            if b"--headless" in (folder / "cmdline").read_bytes():
+                headless.add(pid)
 
     def ours(pid: int) -> bool:
         while pid and pid != os.getpid():
             pid = parents.get(pid, 0)
         return bool(pid)
 
-    return {int(pid) for pid, _, args in rows if "--headless" in args and ours(int(pid))}
+    return set(filter(ours, headless))
 
 
 def test_one_browser_is_kept_and_started_again_when_it_dies():

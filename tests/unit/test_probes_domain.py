@@ -127,23 +127,24 @@ def test_redirects_between_registries_are_followed():
 
 
 @pytest.mark.parametrize(
-    ("answer", "expect", "reason", "words"),
+    ("days", "status", "expect", "reason", "words"),
     [
-        (registration(-2), {}, Reason.EXPIRED, "ran out on"),
-        (registration(status=["client hold"]), {}, Reason.EXPIRED, "status 'client hold'"),
-        (registration(status=["pendingDelete"]), {}, Reason.EXPIRED, "status 'pending delete'"),
-        (registration(status=["redemption period"]), {}, Reason.EXPIRED, "'redemption period'"),
-        (registration(20), {"valid_for": "30d"}, Reason.EXPIRED, "expected 30d or more"),
+        (-2, "active", {}, Reason.EXPIRED, "ran out on"),
+        (100, "client hold", {}, Reason.EXPIRED, "status 'client hold'"),
+        (100, "pendingDelete", {}, Reason.EXPIRED, "status 'pending delete'"),
+        (100, "redemption period", {}, Reason.EXPIRED, "'redemption period'"),
+        (20, "active", {"valid_for": "30d"}, Reason.EXPIRED, "expected 30d or more"),
         (
-            registration(status=["active"]),
+            100,
+            "active",
             {"status": ["clientTransferProhibited"]},
             Reason.STATUS,
             "has not the status 'client transfer prohibited', it has: active",
         ),
     ],
 )
-def test_a_registration_in_trouble_fails(answer, expect, reason, words):
-    result = answered(page(answer), **expect)
+def test_a_registration_in_trouble_fails(days, status, expect, reason, words):
+    result = answered(page(registration(days, [status])), **expect)
     assert result.known and not result.success
     assert result.reason is reason
     assert words in result.detail

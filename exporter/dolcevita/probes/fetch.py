@@ -1,5 +1,6 @@
 """A whole document over HTTP: redirects followed, the body kept up to a limit."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,15 @@ MOST_REDIRECTS = 10
 class Document:
     """What came of it: every exchange, the last body, and why it is not whole if it is not.
 
-    An answer of any status is whole. `cut` says that the body is longer than what was kept.
+    An answer of any status is whole. `length` and `digest` (SHA-256) are of all that was read
+    of the body, `cut` says that it is longer than that.
     """
 
     hops: tuple[Exchange, ...]
-    body: bytes
+    body: bytes = b""
     failure: Failure | None = None
+    length: int = 0
+    digest: bytes = b""
     cut: bool = False
 
     @property
@@ -39,10 +43,11 @@ async def fetch(
     budget: float,
     most: int,
     headers: Sequence[str] = (),
+    read: int | None = None,
     ca_file: Path | None = None,
     follow: Callable[[str], bool] = lambda url: True,
 ) -> Document:
-    """GET within `budget` seconds and keep `most` bytes of the body.
+    """GET within `budget` seconds, read that much of the body, else `most`, and keep `most` of it.
 
     `headers` are whole lines for the URL's own origin. A redirect that `follow` declines is the
     last answer. Raises nothing of the network's.
@@ -54,8 +59,8 @@ async def fetch(
         left = budget - (perf_counter() - begin)
         if left <= 0:
             failure = Failure(Reason.TIMEOUT, f"The redirects of {hops[0].url} take too long.")
-            return Document(tuple(hops), b"", failure)
-        body = _Body(most)
+            return Document(tuple(hops), failure=failure)
+        body = _Body(most, most if read is None else read)
         hop = await exchange(
             Request(
                 url=url,
@@ -69,26 +74,38 @@ async def fetch(
         )
         hops.append(hop)
         if hop.failure or not hop.redirect or not follow(hop.redirect):
-            return Document(tuple(hops), bytes(body.kept), hop.failure, body.cut)
+            return Document(
+                hops=tuple(hops),
+                body=bytes(body.kept),
+                failure=hop.failure,
+                length=body.length,
+                digest=body.hash.digest(),
+                cut=body.cut,
+            )
         if len(hops) > MOST_REDIRECTS:
             words = f"{hops[0].url} redirects more than {MOST_REDIRECTS} times."
-            return Document(tuple(hops), b"", Failure(Reason.REDIRECT, words))
+            return Document(tuple(hops), failure=Failure(Reason.REDIRECT, words))
         url = hop.redirect
 
 
 class _Body:
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, keep: int, read: int) -> None:
+        self.keep = keep
+        self.read = read
         self.kept = bytearray()
+        self.length = 0
+        self.hash = hashlib.sha256()
         self.cut = False
 
     def begin(self, headers: Headers) -> Callable[[bytes], bool]:
         return self.take
 
     def take(self, piece: bytes) -> bool:
-        room = self.most - len(self.kept)
-        self.kept += piece[:room]
-        self.cut = len(piece) > room
+        self.cut = len(piece) > self.read - self.length
+        piece = piece[: self.read - self.length]
+        self.length += len(piece)
+        self.hash.update(piece)
+        self.kept += piece[: self.keep - len(self.kept)]
         return not self.cut
 
 

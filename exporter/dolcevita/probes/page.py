@@ -26,11 +26,11 @@ from dolcevita.probes.markup import Markup
 from dolcevita.probes.resolve import GUARD, Forbidden
 from dolcevita.probes.result import Reason, Result, Sample
 
-MOST_BODY = 5_000_000
+MOST_BODY = 10_000_000
 """Bytes of a page that are read."""
 
 MOST_PARSED = 1_000_000
-"""Characters of it that are taken apart."""
+"""Bytes of it that are kept and taken apart."""
 
 PARSING = 2.0
 """Seconds for taking a page apart, at most half of what the probe has left."""
@@ -229,16 +229,18 @@ async def _load(target: Target[Options, Expect], budget: float) -> Document:
     options = target.options
     headers = [f"{name}: {value}" for name, value in options.headers.items()]
     url = target.url.removeprefix("page+")
-    return await fetch(url, budget, MOST_BODY, headers, options.ca_file)
+    return await fetch(url, budget, MOST_PARSED, headers, MOST_BODY, options.ca_file)
 
 
 async def _parse(document: Document, seconds: float) -> Markup:
     content_type = document.header("content-type").lower()
     if "html" not in content_type and content_type:
         return Markup()
-    text = _text(document.body[: 4 * MOST_PARSED], content_type)[:MOST_PARSED]
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_parsers, markup.read, text, document.final.url, seconds)
+
+    def read() -> Markup:
+        return markup.read(_text(document.body, content_type), document.final.url, seconds)
+
+    return await asyncio.get_running_loop().run_in_executor(_parsers, read)
 
 
 def _text(body: bytes, content_type: str) -> str:
@@ -488,7 +490,7 @@ def _listed(items: Iterable[str]) -> str:
 def _samples(
     options: Options, document: Document, page: Markup, known: Known[_Sweep]
 ) -> list[Sample]:
-    samples = [Sample("probe_page_bytes", len(document.body))]
+    samples = [Sample("probe_page_bytes", document.length)]
     samples += [
         Sample("probe_page_fingerprint", _number(_part(part, document, page)), {"part": part})
         for part in options.fingerprint
@@ -514,7 +516,7 @@ def _part(part: Part, document: Document, page: Markup) -> bytes:
         case "structure":
             return page.structure
         case "body":
-            return document.body
+            return document.digest
 
 
 def _number(part: bytes) -> int:
