@@ -31,10 +31,22 @@ Templates = Annotated[
     str, typer.Option(help="The folder of the message templates, as Alertmanager sees it.")
 ]
 
+Status = Annotated[
+    Path,
+    typer.Option(
+        envvar="DOLCEVITA_STATUS", help="Pages of owners, maintenance and notes; may be missing."
+    ),
+]
+PrometheusURL = Annotated[str, typer.Option(envvar="DOLCEVITA_PROMETHEUS_URL", help="URL")]
+AlertmanagerURL = Annotated[str, typer.Option(envvar="DOLCEVITA_ALERTMANAGER_URL", help="URL")]
+
 SITES = Path("sites.yml")
 PEOPLE = Path("people.yml")
 BASE = Path("alertmanager/alertmanager.yml")
+STATUS = Path("status.yml")
 PROMETHEUS = Path("prometheus/prometheus.yml")
+PROMETHEUS_URL = "http://127.0.0.1:9090"
+ALERTMANAGER_URL = "http://127.0.0.1:9093"
 
 TIMEOUT = 10.0
 """Seconds for a URL that is not in sites.yml."""
@@ -80,15 +92,20 @@ def serve(
         bool,
         typer.Option(help="Answer it for all but link-local and cloud metadata addresses."),
     ] = False,
+    status: Status = STATUS,
+    prometheus: PrometheusURL = PROMETHEUS_URL,
+    alertmanager: AlertmanagerURL = ALERTMANAGER_URL,
 ) -> None:
     """Run the exporter."""
     from dolcevita.exporter import app as exporter
     from dolcevita.exporter.blackbox import allowed
+    from dolcevita.pages.app import Sources
 
     with user_errors():
         host, port = _address(listen)
         targets = allowed.parse(allow_target or (), allow_any_target)
-        exporter.run(sites, people, host, port, blackbox_config, targets)
+        sources = Sources(status, prometheus, alertmanager)
+        exporter.run(sites, people, host, port, blackbox_config, targets, sources)
 
 
 @app.command()

@@ -4,13 +4,11 @@ import asyncio
 import logging
 import resource
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
@@ -25,6 +23,7 @@ from dolcevita.exporter.blackbox.live import Modules
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
+from dolcevita.pages.app import Pages, Sources
 from dolcevita.probes import heartbeat
 
 log = logging.getLogger(__name__)
@@ -36,19 +35,14 @@ TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_HERE = Path(__file__).parent
-_PAGE = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined
-).get_template("status.html")
 
 
 def run(
@@ -58,6 +52,7 @@ def run(
     port: int,
     blackbox_config: Path | None = None,
     allowed: Allowed = Allowed(),  # noqa: B008
+    sources: Sources = Sources(),  # noqa: B008
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -74,7 +69,7 @@ def run(
     live = Live(sites, people, may_be_missing=blackbox_config is not None)
     if blackbox_config and not allowed:
         log.warning("No --allow-target: /probe?target= answers nothing but 403.")
-    exporter = Exporter(live, Modules(blackbox_config), allowed)
+    exporter = Exporter(live, Modules(blackbox_config), allowed, sources)
     uvloop.run(_serve(exporter, host, port))
 
 
@@ -113,10 +108,12 @@ class Exporter:
         live: Live,
         modules: Modules | None = None,
         allowed: Allowed = Allowed(),  # noqa: B008
+        sources: Sources = Sources(),  # noqa: B008
     ) -> None:
         self.live = live
         self.registry = CollectorRegistry()
         self.prober = Prober(self.registry)
+        self.pages = Pages(live, self.prober.last, sources)
         modules = modules or Modules(None)
         self.blackbox = Blackbox(modules, allowed, self.prober, self.registry)
         ProcessCollector(registry=self.registry)
@@ -130,7 +127,7 @@ class Exporter:
             "dolcevita_config_last_reload_successful",
             "1 if the files were usable when they were last read",
             registry=self.registry,
-        ).set_function(lambda: live.successful)
+        ).set_function(lambda: live.successful and self.pages.file.successful)
         Gauge(
             "dolcevita_config_last_reload_success_timestamp_seconds",
             "Unix time when usable files were last read",
@@ -142,8 +139,7 @@ class Exporter:
         app = web.Application(middlewares=[_secure])
         app.add_routes(
             [
-                web.get("/", self.status),
-                web.get("/status.css", self.style),
+                *self.pages.routes(),
                 web.get("/sd", self.discovery),
                 web.get("/probe", self.probe),
                 web.get("/ping/{token}", self.ping),
@@ -155,6 +151,7 @@ class Exporter:
             ]
         )
         app.cleanup_ctx.append(self._running)
+        app.cleanup_ctx.append(self.pages.running)
         return app
 
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
@@ -216,7 +213,9 @@ class Exporter:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The exporter's own metrics and those of the configuration."""
-        of_sites = exposition.site_metrics(self.live.config, datetime.now(UTC))
+        now = datetime.now(UTC)
+        works = self.pages.maintenance(now.timestamp())
+        of_sites = exposition.site_metrics(self.live.config, now, works)
         return _metrics(request, [*self.registry.collect(), *of_sites])
 
     async def healthy(self, request: web.Request) -> web.Response:
@@ -242,18 +241,6 @@ class Exporter:
     def on_hangup(self) -> None:
         """Read the files now, as SIGHUP asks of every part of the ecosystem."""
         self.hangup = asyncio.get_running_loop().create_task(self._reload())
-
-    async def status(self, request: web.Request) -> web.Response:
-        """The sites and their last result, failing ones first."""
-        now = time.time()
-        rows = [(site, self.prober.last.get(site.name)) for site in self.live.config.sites]
-        rows.sort(key=lambda row: (row[1] is None, row[1] is not None and row[1].result.success))
-        page = _PAGE.render(rows=rows, now=now, successful=self.live.successful)
-        return web.Response(text=page, content_type="text/html")
-
-    async def style(self, request: web.Request) -> web.FileResponse:
-        """The page's style sheet."""
-        return web.FileResponse(_HERE / "status.css")
 
 
 def _budget(request: web.Request, otherwise: float) -> float:

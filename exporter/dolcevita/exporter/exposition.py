@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dolcevita.alerting.calendar import next_quiet, next_reachable, reachable
+from dolcevita.alerting.maintenance import Maintenance
 from dolcevita.config import Config, Owner, Person, Site
 from dolcevita.probes import KINDS, Expectations, Result
 
@@ -23,6 +24,7 @@ HELP: Mapping[str, str] = {
     "site_down_after_seconds": "How long a site must fail to be down",
     "site_recover_after_seconds": "How long a site must be fine to be up again",
     "site_objective_ratio": "The part of the time that a site should answer; only where it is set",
+    "site_maintenance": "1 while a site is worked on; `counted` says whether that is availability",
     "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
@@ -95,8 +97,11 @@ def probe_metrics(results: Iterable[tuple[Mapping[str, str], Result]]) -> Iterab
     return gauges.metrics.values()
 
 
-def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
+def site_metrics(
+    config: Config, now: datetime, works: Iterable[Maintenance] = ()
+) -> Iterator[Metric]:
     """The configuration as metrics, so that rules name no site. `now` is an aware instant."""
+    under_way = [work for work in works if work.at(now.timestamp())]
     gauges = _Gauges()
     for site in config.sites:
         labels = site_labels(site)
@@ -108,6 +113,9 @@ def site_metrics(config: Config, now: datetime) -> Iterator[Metric]:
             gauges.add("site_slow_seconds", labels, site.expect.under)
         if site.objective:
             gauges.add("site_objective_ratio", labels, site.objective)
+        if touching := [work for work in under_way if work.covers(site)]:
+            counted = "yes" if all(work.counts for work in touching) else "no"
+            gauges.add("site_maintenance", {**labels, "counted": counted}, 1)
         if site.sentinel:
             gauges.add("site_sentinel", labels, 1)
     for owner in config.owners:

@@ -101,6 +101,8 @@ def _exporter(settings: Settings) -> Component:
             *("--listen", f"127.0.0.1:{settings.ports['exporter']}"),
             *("--sites", str(settings.sites)),
             *("--people", str(settings.people)),
+            *("--prometheus", settings.url("prometheus")),
+            *("--alertmanager", settings.url("alertmanager")),
         ),
         settings.health("exporter"),
         {"DOLCEVITA_DATA": str(settings.data)},

@@ -1,0 +1,1 @@
+"""The status page, its feeds and its badges."""

@@ -1,0 +1,313 @@
+"""The status page over HTTP: for everyone in the house, and for the visitors of one owner."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import jinja2
+from aiohttp import web
+
+from dolcevita.alerting.maintenance import Maintenance
+from dolcevita.config import Config, Site
+from dolcevita.config.status import LOGOS, Note, OwnerPage, Status
+from dolcevita.history import Prometheus
+from dolcevita.pages import feeds
+from dolcevita.pages.file import StatusFile, planned
+from dolcevita.pages.memory import Memory, Past
+from dolcevita.pages.silences import Silences
+from dolcevita.pages.view import SHOWN_INCIDENTS, STATES, Seen, View, Wanted, headline, view
+from dolcevita.words import LANGUAGES, Words, preferred, words
+
+AHEAD = 60 * 86400.0
+"""Seconds for which planned maintenance is shown before it begins."""
+
+MOST_NOTES = 5
+
+OLD = 60.0
+"""Seconds after which history that could not be asked for anew is called old."""
+
+_HERE = Path(__file__).parent
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_HERE),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class Configured(Protocol):
+    """The configuration in force, and whether the latest edit of it is."""
+
+    config: Config
+    successful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the page finds what the exporter itself does not know."""
+
+    status_file: Path = Path("status.yml")
+    prometheus: str = "http://127.0.0.1:9090"
+    alertmanager: str = "http://127.0.0.1:9093"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One visit: what is shown, and how. `page` is None for the page of everything."""
+
+    page: OwnerPage | None
+    status: Status
+    zone: ZoneInfo
+    wanted: Wanted
+    found: View
+    past: Past | None
+    fault: str
+    now: float
+
+    @property
+    def base(self) -> str:
+        """Where the page's own addresses begin."""
+        return f"/status/{quote(self.page.owner, safe='')}/{self.page.token}" if self.page else ""
+
+
+class Pages:
+    """The endpoints, over the live configuration and the last results of its sites, by name."""
+
+    def __init__(
+        self,
+        live: Configured,
+        last: Mapping[str, Seen],
+        sources: Sources,
+    ) -> None:
+        self.live = live
+        self.last = last
+        self.file = StatusFile(sources.status_file)
+        self.prometheus_url = sources.prometheus
+        self.silences = Silences(sources.alertmanager)
+        self.memories: dict[str, Memory] = {}
+        self.session: aiohttp.ClientSession | None = None
+        # Rendering takes a core for some tens of milliseconds: the scrapes go before it.
+        self.one_at_a_time = asyncio.Semaphore(1)
+
+    def routes(self) -> list[web.RouteDef]:
+        owner = r"/status/{owner}/{token:[A-Za-z0-9_-]+}"
+        return [
+            web.get("/status.css", self.asset),
+            web.get("/status.js", self.asset),
+            web.get(f"{owner}/logo", self.logo),
+            web.get(f"{owner}/brand.css", self.brand),
+            *(
+                web.get(prefix + path, handler)
+                for prefix, front in (("", "/"), (owner, ""))
+                for path, handler in (
+                    (front, self.page),
+                    ("/status.json", self.json),
+                    ("/status.rss", self.rss),
+                    ("/badge/{site:.+}.svg", self.badge),
+                )
+            ),
+        ]
+
+    async def running(self, app: web.Application) -> AsyncIterator[None]:
+        """Ask others while the application runs."""
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            self.session = session
+            follower = asyncio.create_task(self.silences.follow(session))
+            yield
+            follower.cancel()
+            for memory in self.memories.values():
+                await memory.close()
+            self.session = None
+
+    def maintenance(self, now: float) -> list[Maintenance]:
+        """What is under way or planned for the time to come."""
+        status = self.file.look(self.live.config)
+        works = [*self.silences.works, *planned(status.maintenance)]
+        return [work for work in works if work.end > now and work.start < now + AHEAD]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The page as HTML."""
+        shown = await self._shown(request)
+        said = _words(request)
+        title = shown.page.title if shown.page else ""
+        async with self.one_at_a_time:
+            text = await asyncio.to_thread(
+                _html, shown, said, request.query.get("lang", ""), title, self._notices(shown, said)
+            )
+        response = web.Response(
+            text=text,
+            content_type="text/html",
+            headers={"Vary": "Accept-Language, Accept-Encoding", "Cache-Control": "no-cache"},
+        )
+        response.enable_compression()
+        return response
+
+    async def json(self, request: web.Request) -> web.Response:
+        """The page as JSON."""
+        shown = await self._shown(request)
+        return web.json_response(feeds.as_json(shown.found, shown.now, shown.past is not None))
+
+    async def rss(self, request: web.Request) -> web.Response:
+        """The incidents as RSS 2.0."""
+        shown = await self._shown(request)
+        said = _words(request)
+        text = _TEMPLATES.get_template("feed.xml").render(
+            words=said,
+            heading=(shown.page.title if shown.page else "") or said("title"),
+            link=(shown.status.url or str(request.url.origin())) + (shown.base or "/"),
+            entries=feeds.rss_entries(shown.found, said, shown.now, SHOWN_INCIDENTS),
+        )
+        return web.Response(
+            text=text, content_type="application/rss+xml", headers={"Vary": "Accept-Language"}
+        )
+
+    async def badge(self, request: web.Request) -> web.Response:
+        """The state of one site as a picture for other pages. 404 where it is not to be seen."""
+        name = request.match_info["site"]
+        shown = await self._shown(request, Wanted(site=name))
+        if not shown.found.rows:
+            raise web.HTTPNotFound(text="No such site.\n")
+        state = shown.found.rows[0].state
+        text = _TEMPLATES.get_template("badge.svg").render(
+            feeds.badge(name, state, _words(request)("badge_" + state))
+        )
+        return web.Response(
+            text=text,
+            content_type="image/svg+xml",
+            headers={"Vary": "Accept-Language", "Cache-Control": "max-age=30"},
+        )
+
+    async def asset(self, request: web.Request) -> web.FileResponse:
+        """Style sheet and script."""
+        return web.FileResponse(
+            _HERE / request.path.removeprefix("/"), headers={"Cache-Control": "no-cache"}
+        )
+
+    async def logo(self, request: web.Request) -> web.FileResponse:
+        """An owner's logo."""
+        page = self._owner_page(request)
+        if page is None or page.logo is None or not page.logo.is_file():
+            raise web.HTTPNotFound(text="No logo.\n")
+        kind = LOGOS[page.logo.suffix.lower()]
+        return web.FileResponse(page.logo, headers={"Content-Type": kind})
+
+    async def brand(self, request: web.Request) -> web.Response:
+        """An owner's colour, as the style sheet that the content security policy asks for."""
+        page = self._owner_page(request)
+        colour = page.colour if page else ""
+        return web.Response(
+            text=f":root {{ --brand: {colour}; }}\n" if colour else "", content_type="text/css"
+        )
+
+    def _owner_page(self, request: web.Request) -> OwnerPage | None:
+        """The page that the request's token opens, None for the page of everything. Raises 404."""
+        owner, token = request.match_info.get("owner"), request.match_info.get("token", "")
+        if owner is None:
+            return None
+        for page in self.file.look(self.live.config).pages:
+            if hmac.compare_digest(page.token, token) and page.owner == owner:
+                return page
+        raise web.HTTPNotFound(text="There is no such page.\n")
+
+    async def _shown(self, request: web.Request, wanted: Wanted | None = None) -> Shown:
+        page = self._owner_page(request)
+        config, now = self.live.config, time.time()
+        if wanted is None:
+            query = request.query
+            wanted = Wanted(
+                query.get("owner", ""),
+                query.get("host", ""),
+                query.get("site", ""),
+                bool(query.get("trouble")),
+            )
+        sites: tuple[Site, ...] = config.sites
+        if page:
+            sites = tuple(site for site in sites if site.owner == page.owner)
+        zone = _zone(config, page)
+        past, fault = await self._past(zone)
+        found = await asyncio.to_thread(
+            view, sites, self.last, past, self.maintenance(now), now, zone, wanted
+        )
+        return Shown(page, self.file.status, zone, wanted, found, past, fault, now)
+
+    async def _past(self, zone: ZoneInfo) -> tuple[Past | None, str]:
+        assert self.session, "asked for only while the application runs"
+        memory = self.memories.get(zone.key)
+        if memory is None:
+            memory = Memory(Prometheus(self.session, self.prometheus_url), zone)
+            self.memories[zone.key] = memory
+        return await memory.look(), memory.fault
+
+    def _notices(self, shown: Shown, said: Words) -> list[str]:
+        """What a visitor must know to read the page rightly."""
+        notices = []
+        if shown.past is None:
+            # The cause names machines of the house, which are nothing to visitors.
+            why = said("no_history_why", why=shown.fault) if shown.fault and not shown.page else ""
+            notices.append(f"{said('no_history')} {why}".strip())
+        else:
+            if shown.now - shown.past.at > OLD:
+                notices.append(said("old_history", at=said.clock(shown.past.at, shown.zone)))
+            if shown.past.uplink_down:
+                notices.append(said("uplink"))
+        if not shown.page and not (self.live.successful and self.file.successful):
+            notices.append(said("refused"))
+        return notices
+
+
+def _html(shown: Shown, said: Words, language: str, title: str, notices: list[str]) -> str:
+    found, wanted = shown.found, shown.wanted
+    worst = next((state for state in STATES if found.counts[state]), "unknown")
+    return _TEMPLATES.get_template("page.html").render(
+        words=said,
+        language=language if language in LANGUAGES else "",
+        heading=title or said("title"),
+        headline=headline(found, said),
+        worst=worst,
+        notices=notices,
+        notes=_notes(shown),
+        view=found,
+        wanted=wanted,
+        filters=len(found.owners) > 1 or len(found.hosts) > 1 or len(found.rows) > 5,
+        page=shown.page,
+        base=shown.base,
+        badge=f"{shown.base}/badge/{quote(wanted.site, safe='')}.svg",
+        past=shown.past,
+        now=shown.now,
+        zone=shown.zone,
+        shown=SHOWN_INCIDENTS,
+        iso=lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def _notes(shown: Shown) -> list[Note]:
+    """The newest notes that are for these visitors."""
+    notes = [
+        note
+        for note in shown.status.notes
+        if note.at <= shown.now
+        and (not shown.page or not note.owners or shown.page.owner in note.owners)
+    ]
+    return sorted(notes, key=lambda note: -note.at)[:MOST_NOTES]
+
+
+def _zone(config: Config, page: OwnerPage | None) -> ZoneInfo:
+    """The clock of the page's owner; for all of them, that of the first."""
+    zones: Any = [o.timezone for o in config.owners if page is None or o.name == page.owner]
+    return ZoneInfo(next(iter(zones), "UTC"))
+
+
+def _words(request: web.Request) -> Words:
+    asked = request.query.get("lang", "")
+    if asked in LANGUAGES:
+        return words(asked)
+    return words(preferred(request.headers.get("Accept-Language", "")))

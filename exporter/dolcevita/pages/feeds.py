@@ -1,0 +1,102 @@
+"""The page for programs: JSON, RSS and badges."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+from dolcevita.history import Incident
+from dolcevita.pages.view import Row, View
+from dolcevita.words import Words
+
+BADGE_COLOURS = {
+    "fine": "#1a7f37",
+    "failing": "#8a5a00",
+    "down": "#c62828",
+    "maintenance": "#0a58ca",
+    "unknown": "#5f6871",
+}
+
+
+def as_json(found: View, now: float, past_known: bool) -> dict[str, Any]:
+    """Names as in sites.yml, times as RFC 3339, lengths in seconds, null for what is not known."""
+    return {
+        "at": _iso(now),
+        "history": past_known,
+        "sites": [_site(row) for row in found.rows],
+        "incidents": [
+            {
+                "site": incident.site,
+                "since": _iso(incident.since),
+                "until": None if incident.until is None else _iso(incident.until),
+                "seconds": round(incident.seconds(now)),
+                "reason": incident.reason,
+                "outcome": incident.outcome or "open",
+            }
+            for incident in found.incidents
+        ],
+        "maintenance": [
+            {
+                "on": list(work.names),
+                "from": _iso(work.start),
+                "to": _iso(work.end),
+                "because": work.because,
+                "counts": work.counts,
+            }
+            for work in found.maintenance
+        ],
+    }
+
+
+def rss_entries(found: View, words: Words, now: float, most: int) -> list[dict[str, str]]:
+    """The items of the feed, newest first: one when an incident begins, another when it ends."""
+    return [
+        {
+            "title": words(
+                "feed_began" if incident.until is None else "feed_ended",
+                site=incident.site,
+                reason=words.reason(incident.reason),
+                lasted=words.lasting(incident.seconds(now)),
+            ),
+            "id": f"{incident.site}/{incident.since:.0f}/{incident.outcome or 'open'}",
+            "at": _rfc822(incident),
+        }
+        for incident in found.incidents[:most]
+    ]
+
+
+def badge(name: str, state: str, text: str) -> Mapping[str, Any]:
+    """What the template of the badge takes: texts, and widths in pixels for Verdana at 11px."""
+    return {
+        "name": name,
+        "text": text,
+        "left": _width(name),
+        "right": _width(text),
+        "colour": BADGE_COLOURS[state],
+    }
+
+
+def _width(text: str) -> int:
+    return 12 + math.ceil(6.6 * len(text))
+
+
+def _site(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.site.name,
+        "state": row.state,
+        "since": _iso(row.open.since) if row.open else None,
+        "availability": dict(row.availability),
+        "answer_seconds": row.answer,
+        "certificate_days": row.certificate,
+        "domain_days": row.domain,
+    }
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rfc822(incident: Incident) -> str:
+    at = incident.since if incident.until is None else incident.until
+    return format_datetime(datetime.fromtimestamp(at, UTC))

@@ -1,0 +1,48 @@
+// Keeps the page live without loading it anew, and filters at once. Without it, all of it works.
+"use strict";
+
+const EVERY = 15000;
+
+async function refresh(address) {
+  let text;
+  try {
+    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    if (!answer.ok) return;
+    text = await answer.text();
+  } catch {
+    return; // The exporter is being restarted: what is shown says of when it is.
+  }
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const next = page.getElementById("live");
+  const now = document.getElementById("live");
+  if (!next) return;
+  document.title = page.title;
+  // The headline is a live region: touched only when it says something else.
+  const said = now.querySelector(".headline");
+  const says = next.querySelector(".headline");
+  if (said.textContent === says.textContent) says.replaceWith(said);
+  const held = document.activeElement && now.contains(document.activeElement) ? path(document.activeElement, now) : null;
+  now.replaceChildren(...next.childNodes);
+  if (held) held.reduce((node, i) => node && node.children[i], now)?.focus({ preventScroll: true });
+}
+
+function path(element, top) {
+  const steps = [];
+  for (let node = element; node !== top; node = node.parentElement) {
+    steps.unshift([...node.parentElement.children].indexOf(node));
+  }
+  return steps;
+}
+
+document.addEventListener("change", (event) => {
+  const form = event.target.form;
+  if (!form) return;
+  const address = new URL(form.action);
+  for (const [name, value] of new FormData(form)) if (value) address.searchParams.set(name, value);
+  history.replaceState(null, "", address);
+  refresh(address);
+});
+
+setInterval(() => {
+  if (!document.hidden) refresh(location.href);
+}, EVERY);

@@ -1,0 +1,332 @@
+"""The status page without a browser: what it says, to whom, and how fast."""
+
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+from dolcevita.exporter.app import Exporter
+from dolcevita.exporter.live import Live
+from dolcevita.history import Incident
+from dolcevita.pages import pictures
+from dolcevita.pages.app import Sources
+from dolcevita.pages.memory import Past
+from dolcevita.words import LANGUAGES, preferred, words
+from waiting import free_port
+from webserver import page, run, serving
+
+TestServer.__test__ = False
+
+PEOPLE = """
+providers: [{name: p, notify: [{email: p@example.com}]}]
+owners:
+  - {name: marie, language: fr, timezone: Europe/Paris, notify: [{email: m@example.com}]}
+  - {name: paul, notify: [{email: p@example.com}]}
+"""
+TOKEN = "0123456789abcdefghij"
+
+
+@asynccontextmanager
+async def showing(tmp_path, sites, status=""):
+    """A running exporter, whose Prometheus and Alertmanager do not answer."""
+    (tmp_path / "sites.yml").write_text(sites)
+    (tmp_path / "people.yml").write_text(PEOPLE)
+    if status:
+        (tmp_path / "status.yml").write_text(status)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    exporter = Exporter(
+        Live(tmp_path / "sites.yml", tmp_path / "people.yml"),
+        sources=Sources(tmp_path / "status.yml", nowhere, nowhere),
+    )
+    async with (
+        TestServer(exporter.app()) as server,
+        ClientSession(base_url=server.make_url("/")) as session,
+    ):
+        yield session, exporter
+
+
+def two_owners(port=9):
+    return f"""
+sites:
+  - {{name: shop of marie, owner: marie, host: srv1, url: 'http://127.0.0.1:{port}/?key=secret'}}
+  - {{name: blog of paul, owner: paul, host: srv2, url: 'http://127.0.0.1:{port}/b'}}
+"""
+
+
+def test_it_shows_results_and_takes_no_markup_from_names_labels_and_notes(tmp_path):
+    async def scenario():
+        async with serving(page(status=500)) as port:
+            sites = f"""
+sites:
+  - name: '<script>alert(1)</script>'
+    owner: marie
+    url: 'http://127.0.0.1:{port}/?a="><b>'
+    labels: {{customer: '<b>acme</b>'}}
+  - {{name: later, owner: paul, url: 'http://127.0.0.1:{port}/', every: 1m}}
+"""
+            status = """
+notes: [{at: "2026-01-01 10:00", text: "</p><b>note</b>"}]
+maintenance: [{sites: [later], from: "2026-01-01 10:00", for: 900w, because: "<b>works</b>"}]
+"""
+            async with showing(tmp_path, sites, status) as (session, _):
+                await session.get("/probe", params={"batch": "15s.10s.0.1"})
+                response = await session.get("/")
+                alone = await session.get("/", params={"site": "<script>alert(1)</script>"})
+                style = await session.get("/status.css")
+                return response.headers, await response.text(), await alone.text(), style
+
+    headers, text, alone, style = run(scenario())
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "&lt;b&gt;note&lt;/b&gt;" in text and "&lt;b&gt;works&lt;/b&gt;" in text
+    assert "&lt;b&gt;acme&lt;/b&gt;" in alone
+    for found in (text, alone):
+        assert found.count("<script") == 1 and "<b>note" not in found and "<b>works" not in found
+        assert "<b>acme" not in found
+    assert "answers with 500, expected 2xx" in text
+    assert "not seen yet" in text
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert (style.status, style.content_type) == (200, "text/css")
+
+
+def test_without_prometheus_it_says_so_and_shows_the_present(tmp_path):
+    async def scenario():
+        async with serving(page()) as port, showing(tmp_path, two_owners(port)) as (session, _):
+            await session.get("/probe", params={"site": "blog of paul"})
+            english = await (await session.get("/")).text()
+            french = await (await session.get("/", headers={"Accept-Language": "fr"})).text()
+            return english, french, await (await session.get("/status.json")).json()
+
+    english, french, data = run(scenario())
+    assert "History is not available" in english and "Incident" not in english
+    assert "L&#39;historique n&#39;est pas disponible" in french and 'lang="fr"' in french
+    assert data["history"] is False
+    assert {site["name"]: site["state"] for site in data["sites"]} == {
+        "shop of marie": "unknown",
+        "blog of paul": "fine",
+    }
+
+
+def test_an_owners_link_shows_nothing_of_another_owner(tmp_path):
+    status = f"""
+pages: [{{owner: marie, token: {TOKEN}, name: Marie}}]
+maintenance:
+  - {{sites: [blog of paul], from: "2026-01-01 10:00", for: 900w, because: pauls work}}
+notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
+"""
+
+    async def scenario():
+        async with showing(tmp_path, two_owners(), status) as (session, exporter):
+            exporter.pages.memories["Europe/Paris"] = Remembering(a_past(["blog of paul"]))
+            link = f"/status/marie/{TOKEN}"
+            texts = []
+            for path in ("", "/status.json", "/status.rss", "?owner=paul", "?site=blog+of+paul"):
+                response = await session.get(link + path)
+                assert response.status == 200
+                texts.append(await response.text())
+            badge = await session.get(f"{link}/badge/blog%20of%20paul.svg")
+            everything = await (await session.get("/")).text()
+            return texts, badge.status, everything
+
+    texts, badge, everything = run(scenario())
+    assert "blog of paul" in everything and "pauls note" in everything
+    assert "pauls work" in everything
+    assert "shop of marie" in texts[0] and "shop of marie" in texts[1]
+    for text in texts:
+        assert "paul" not in text and "srv" not in text and "secret" not in text
+    assert badge == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/status/marie",
+        f"/status/paul/{TOKEN}",
+        f"/status/marie/{TOKEN[:-1]}",
+        f"/status/marie/{TOKEN[:-1]}x/status.json",
+        "/status/marie/logo",
+    ],
+)
+def test_without_its_token_an_owners_page_is_not_found(tmp_path, path):
+    async def scenario():
+        status = f"pages: [{{owner: marie, token: {TOKEN}}}]"
+        async with showing(tmp_path, two_owners(), status) as (session, _):
+            return (await session.get(path)).status
+
+    assert run(scenario()) == 404
+
+
+def test_filters_work_without_a_script(tmp_path):
+    async def scenario():
+        async with showing(tmp_path, two_owners()) as (session, _):
+            return [
+                await (await session.get("/", params=query)).text()
+                for query in ({"owner": "paul"}, {"host": "srv1"}, {"host": "srv3"})
+            ]
+
+    of_paul, on_srv1, nowhere = run(scenario())
+    assert "<h3><a" in of_paul and ">shop of marie</a>" not in of_paul
+    assert ">shop of marie</a>" in on_srv1 and ">blog of paul</a>" not in on_srv1
+    assert "No site is like that." in nowhere
+
+
+def test_the_link_to_a_site_shows_no_query(tmp_path):
+    async def scenario():
+        async with showing(tmp_path, two_owners()) as (session, _):
+            return await (await session.get("/", params={"site": "shop of marie"})).text()
+
+    text = run(scenario())
+    assert 'href="http://127.0.0.1:9/"' in text
+    assert "secret" not in text
+
+
+def test_a_badge_tells_the_state_in_the_readers_language(tmp_path):
+    async def scenario():
+        async with serving(page()) as port, showing(tmp_path, two_owners(port)) as (session, _):
+            await session.get("/probe", params={"site": "blog of paul"})
+            path = "/badge/blog%20of%20paul.svg"
+            response = await session.get(path, headers={"Accept-Language": "fr-FR,en;q=0.5"})
+            missing = await session.get("/badge/none.svg")
+            return response.content_type, await response.text(), missing.status
+
+    kind, text, missing = run(scenario())
+    assert kind == "image/svg+xml"
+    assert "blog of paul: en ligne" in text
+    assert missing == 404
+
+
+def test_a_bad_status_file_is_refused_and_the_last_good_one_stays(tmp_path):
+    async def scenario():
+        status = f"pages: [{{owner: marie, token: {TOKEN}, name: Before}}]"
+        async with showing(tmp_path, two_owners(), status) as (session, _):
+            link = f"/status/marie/{TOKEN}"
+            before = await (await session.get(link)).text()
+            (tmp_path / "status.yml").write_text("pages: [{owner: nobody, token: x}]")
+            after = await (await session.get(link)).text()
+            everything = await (await session.get("/")).text()
+            metrics = await (await session.get("/metrics")).text()
+            return before, after, everything, metrics
+
+    before, after, everything, metrics = run(scenario())
+    assert "Before" in before and "Before" in after
+    assert "The last edit of the configuration is refused" in everything
+    assert "dolcevita_config_last_reload_successful 0.0" in metrics
+
+
+def test_maintenance_is_a_metric_while_it_is_under_way(tmp_path):
+    status = """
+maintenance:
+  - {sites: [blog of paul], from: "2026-01-01 10:00", for: 900w, because: x, counts: false}
+  - {hosts: [srv1], from: "2026-01-01 10:00", for: 1h, because: over}
+"""
+
+    async def scenario():
+        async with showing(tmp_path, two_owners(), status) as (session, _):
+            return await (await session.get("/metrics")).text()
+
+    found = [line for line in run(scenario()).splitlines() if line.startswith("site_maintenance{")]
+    assert len(found) == 1
+    assert 'counted="no"' in found[0] and 'site="blog of paul"' in found[0]
+
+
+def test_500_sites_render_in_300_ms_and_500_kB(tmp_path):
+    names = [f"site {i} of a customer" for i in range(500)]
+    entries = [
+        f"- {{name: '{n}', owner: marie, host: s{i % 9}, url: 'https://s{i}.example.com/'}}"
+        for i, n in enumerate(names)
+    ]
+
+    async def scenario():
+        async with showing(tmp_path, "sites:\n" + "\n".join(entries)) as (session, exporter):
+            exporter.pages.memories["Europe/Paris"] = Remembering(a_past(names))
+            took = []
+            # The best of some: other tests run on the same cores.
+            for _ in range(5):
+                begin = time.process_time()
+                response = await session.get("/", headers={"Accept-Language": "en"})
+                text = await response.text()
+                took.append(time.process_time() - begin)
+            return text, min(took)
+
+    text, took = run(scenario())
+    assert text.count('class="bar"') == 500 and text.count('class="spark"') == 500
+    assert took < 0.3
+    assert len(text.encode()) < 500_000
+
+
+class Remembering:
+    """A memory that was asked before the test."""
+
+    fault = ""
+
+    def __init__(self, past):
+        self.past = past
+
+    async def look(self):
+        return self.past
+
+    async def close(self):
+        pass
+
+
+def a_past(names):
+    """A past in which each site has had two bad days and one incident."""
+    now = time.time()
+    days = (*[1.0] * 40, 0.97, *[1.0] * 20, None, *[1.0] * 20, 0.4, *[1.0] * 7)
+    return Past(
+        at=now,
+        uplink_down=False,
+        incidents=tuple(
+            Incident(name, "x", "", "timeout", now - 86400 * 8, now - 86400 * 8 + 600, "recovered")
+            for name in names
+        ),
+        days=dict.fromkeys(names, days),
+        availability={name: {"90d": 0.9876, "30d": 0.99} for name in names},
+        answers={name: tuple(0.1 + (i * 7 % 11) / 30 for i in range(24)) for name in names},
+        answer_now=dict.fromkeys(names, 0.321),
+        certificate=dict.fromkeys(names, 61.4),
+        domain=dict.fromkeys(names, 201.4),
+    )
+
+
+def test_pictures_are_short_paths():
+    assert pictures.runs(["f", "f", "b", "f"], "f") == "M0 5h2m1 0h1"
+    assert pictures.runs(["f", "f", "b", "f"], "b") == "M2 5h1"
+    assert pictures.runs([], "f") == ""
+    assert pictures.sparkline([1.0, 0.0, None, 1.0]) == "M0 1l0 0 1 19M3 1l0 0"
+
+
+def test_both_languages_say_everything():
+    english, french = (words(language) for language in LANGUAGES)
+    assert english.texts.keys() == french.texts.keys()
+    assert english.reasons.keys() == french.reasons.keys()
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("", "en"),
+        ("fr", "fr"),
+        ("de, fr-CH;q=0.8, en;q=0.9", "en"),
+        ("de, fr-CH", "fr"),
+        ("fr;q=0, en;q=0.1", "en"),
+        ("*;q=nonsense", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(header, language):
+    assert preferred(header) == language
+
+
+def test_numbers_are_written_as_people_write_them():
+    english, french = (words(language) for language in LANGUAGES)
+    assert english.percent(0.999999) == "99.99%"
+    assert english.percent(1.0) == "100%"
+    assert french.percent(0.9812) == "98,12\N{NARROW NO-BREAK SPACE}%"
+    assert [english.lasting(s) for s in (0, 59, 61, 3600, 5400, 90061)] == [
+        "0 s", "59 s", "1 min", "1 h", "1 h 30 min", "1 d 1 h",
+    ]  # fmt: skip
+    assert [english.took(s) for s in (0.0321, 0.9999, 1.5)] == ["32 ms", "1.00 s", "1.50 s"]
+    assert french("incidents_count", 0) == "0 incident"
+    assert english("incidents_count", 0) == "0 incidents"
