@@ -41,6 +41,7 @@ def test_the_environment_goes_before_the_env_file(tmp_path: Path) -> None:
         ({"GRAFANA_PORT": "65536"}, "GRAFANA_PORT is '65536', expected a port number"),
         ({"COURIER_PORT": "9714"}, "COURIER_PORT and EXPORTER_PORT are both 9714"),
         ({"DOLCEVITA_RUNTIME": "podman"}, "expected one of: auto, native, docker"),
+        ({"GRAFANA_LANGUAGE": "de"}, "GRAFANA_LANGUAGE is 'de', expected one of: en, fr"),
     ],
 )
 def test_a_wrong_value_is_named(environ: dict[str, str], sentence: str, tmp_path: Path) -> None:

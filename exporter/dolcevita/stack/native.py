@@ -185,7 +185,8 @@ def _grafana(settings: Settings, program: Path) -> Component:
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "PROMETHEUS_URL": settings.url("prometheus"),
-            "DASHBOARDS": str(settings.folder / "grafana/dashboards"),
+            "DASHBOARDS": str(settings.dashboards),
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(settings.dashboards / "overview.json"),
         },
     )
 

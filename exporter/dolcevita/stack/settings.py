@@ -17,6 +17,7 @@ DEFAULTS: Mapping[str, str] = {
     "PROMETHEUS_PORT": "9090",
     "ALERTMANAGER_PORT": "9093",
     "GRAFANA_PORT": "3000",
+    "GRAFANA_LANGUAGE": "en",
 }
 
 HEALTH: Mapping[str, str] = {
@@ -28,6 +29,8 @@ HEALTH: Mapping[str, str] = {
 }
 
 RUNTIMES = ("auto", "native", "docker")
+LANGUAGES = ("en", "fr")
+"""Those of the dashboards: each has a folder in grafana/dashboards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Settings:
     people: Path
     data: Path
     runtime: str
+    language: str
     ports: Mapping[str, int]
 
     @property
@@ -48,6 +52,10 @@ class Settings:
     @property
     def alertmanager_base(self) -> Path:
         return self.folder / "alertmanager/alertmanager.yml"
+
+    @property
+    def dashboards(self) -> Path:
+        return self.folder / "grafana/dashboards" / self.language
 
     @property
     def templates(self) -> Path:
@@ -73,11 +81,11 @@ def read_settings(folder: Path, environ: Mapping[str, str]) -> Settings:
     """
     folder = folder.absolute()
     values = {**DEFAULTS, **_read_env_file(folder / ".env"), **_ours(environ)}
-    if values["DOLCEVITA_RUNTIME"] not in RUNTIMES:
-        raise UserError(
-            f"DOLCEVITA_RUNTIME is '{values['DOLCEVITA_RUNTIME']}', "
-            f"expected one of: {', '.join(RUNTIMES)}"
-        )
+    for variable, choices in (("DOLCEVITA_RUNTIME", RUNTIMES), ("GRAFANA_LANGUAGE", LANGUAGES)):
+        if values[variable] not in choices:
+            raise UserError(
+                f"{variable} is '{values[variable]}', expected one of: {', '.join(choices)}"
+            )
     ports: dict[str, int] = {}
     for variable in (name for name in DEFAULTS if name.endswith("_PORT")):
         port = _port(variable, values[variable])
@@ -94,6 +102,7 @@ def read_settings(folder: Path, environ: Mapping[str, str]) -> Settings:
         people=folder / values["DOLCEVITA_PEOPLE"],
         data=folder / values["DOLCEVITA_DATA"],
         runtime=values["DOLCEVITA_RUNTIME"],
+        language=values["GRAFANA_LANGUAGE"],
         ports=ports,
     )
 
