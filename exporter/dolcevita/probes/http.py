@@ -2,8 +2,8 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -14,8 +14,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from requests.utils import should_bypass_proxies
 
 from dolcevita.config import Duration, Strict, one_or_many
-from dolcevita.probes import address, chain, pattern, security
-from dolcevita.probes.course import Broken
+from dolcevita.probes import address, chain, pattern, security, stream
+from dolcevita.probes.certificate import Certificate
+from dolcevita.probes.course import Broken, Course
 from dolcevita.probes.curl import (
     Exchange,
     Failure,
@@ -27,14 +28,15 @@ from dolcevita.probes.curl import (
     exchange,
     shown,
 )
+from dolcevita.probes.evidence import MOST_SEEN, Evidence, gather, is_secret
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.oauth2 import Client, forget, token
 from dolcevita.probes.pattern import JSONPath, Regex
-from dolcevita.probes.resolve import Unresolved
+from dolcevita.probes.resolve import GUARD, Unresolved
 from dolcevita.probes.result import Phase, Reason, Result, Sample
 from dolcevita.probes.secret import read
 from dolcevita.probes.security import TlsOptions
-from dolcevita.probes.stream import Address
+from dolcevita.probes.stream import Address, NetworkOptions, Place
 
 MOST_REDIRECTS = 10
 MOST_BODY = 10_000_000
@@ -42,6 +44,9 @@ MOST_BODY = 10_000_000
 
 MOST_KEPT = 1_000_000
 """Bytes of a decoded body that regular expressions and JSONPaths see, without `body_limit`."""
+
+CLOSER_LOOK = 2.0
+"""Seconds for a second look at a certificate that was refused."""
 
 REDIRECTS = (301, 302, 303, 307, 308)
 """The statuses that lead elsewhere (RFC 9110, section 15.4); the last two keep the method."""
@@ -205,7 +210,9 @@ def _json_expect(value: Any) -> Any:
     """Paths alone are paths to anything."""
     if isinstance(value, str):
         value = [value]
-    return dict.fromkeys(value, ANYTHING) if isinstance(value, list) else value
+    if isinstance(value, list) and all(isinstance(path, str) for path in value):
+        return dict.fromkeys(value, ANYTHING)
+    return value
 
 
 class _Anything:
@@ -309,6 +316,7 @@ async def _probe_both(target: Target[Options, Expect], budget: float) -> Result:
 async def _probe(target: Target[Options, Expect], budget: float) -> Result:
     begin = perf_counter()
     course = _Course([], [], _Body(target.expect, target.options.body_limit))
+    secrets = _Secrets()
     try:
         secrets = await _secrets(target.options, budget)
     except Broken as broken:
@@ -324,6 +332,9 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         forget(target.options.oauth2)
     samples = _samples(hops, phases, body.length, _chain_expiry(target.options, final))
     samples.append(Sample("probe_failed_due_to_regex", fault is not None and fault.regex))
+    certificates = final.certificates
+    if told and told.reason is Reason.CERTIFICATE and not certificates:
+        certificates = await _refused_chain(target, final, budget - (perf_counter() - begin))
     return Result(
         success=fault is None,
         reason=told.reason if told else None,
@@ -331,10 +342,36 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         duration=perf_counter() - begin,
         samples=tuple(samples),
         phases=tuple(phases),
-        certificates=final.certificates,
+        certificates=certificates,
         facts=_facts(hops, body.length),
+        evidence=seen(final, bytes(body.head), secrets.words) if fault else None,
         again=not _refused_login(target, final),
     )
+
+
+async def _refused_chain(
+    target: Target[Options, Expect], final: Exchange, left: float
+) -> tuple[Certificate, ...]:
+    """The certificates that were refused, for a person: libcurl tells none that it refuses."""
+    url, options = _split(final.url), target.options
+    if GUARD.get() or _proxy(options, final.url) or not final.address:
+        return ()
+    at_home = _at_home(final.url, target.url)
+    tls = options if at_home else TlsOptions()
+    course = Course(min(left, CLOSER_LOOK))
+    late = Broken(Reason.TIMEOUT, f"{url.hostname} does not show its certificate in time.")
+    try:
+        there = Place(final.address, url.port or 443)
+        connection = await stream.connect(there, course, NetworkOptions())
+        try:
+            async with course.phase("tls", course.left, late):
+                name = tls.server_name or url.hostname
+                session = await connection.secure(security.context(tls, verify=False), name)
+        finally:
+            connection.close()
+    except Broken:
+        return ()
+    return session.chain
 
 
 def _refused_login(target: Target[Options, Expect], final: Exchange) -> bool:
@@ -402,16 +439,19 @@ def _goes_on(hop: Exchange, made: int, options: Options, expect: Expect) -> bool
 
 @dataclass(frozen=True, slots=True)
 class _Secrets:
-    """What goes to the site's own host only."""
+    """What goes to the site's own host only; `words` of it must be shown to nobody."""
 
-    headers: Mapping[str, str | None]
-    body: bytes | None
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    body: bytes | None = None
+    words: Sequence[str] = ()
 
 
 async def _secrets(options: Options, budget: float) -> _Secrets:
     """Raises Broken where a file cannot be read or no token is given."""
     headers = dict(options.headers)
-    headers |= {name: read(file) for name, file in options.header_files.items()}
+    from_files = {name: read(file) for name, file in options.header_files.items()}
+    headers |= from_files
+    words = [*from_files.values()]
     body = options.body.encode() if options.body is not None else None
     if options.body_file:
         body = read(options.body_file).encode()
@@ -419,12 +459,15 @@ async def _secrets(options: Options, budget: float) -> _Secrets:
         user = read(basic.username_file) if basic.username_file else basic.username or ""
         password = read(basic.password_file) if basic.password_file else basic.password or ""
         headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+        words += [password, f"{user}:{password}"]
     if given := options.authorization:
         file, text = given.credentials_file, given.credentials or ""
         headers["Authorization"] = f"{given.type} {read(file) if file else text}"
     if options.oauth2:
         headers["Authorization"] = f"Bearer {await token(options.oauth2, budget / 2)}"
-    return _Secrets(headers, body)
+    words += [value for name, value in headers.items() if value and is_secret(name)]
+    words.append((headers.get("Authorization") or "").partition(" ")[2])
+    return _Secrets(headers, body, words)
 
 
 def _request(
@@ -539,6 +582,7 @@ class _Body:
         """Forget the body of a redirect."""
         self.length = 0
         self.too_long = False
+        self.head = bytearray()
         self.found: set[str] = set()
         self.patterns: list[tuple[str, bytes]] = []
         self.overlap = b""
@@ -560,6 +604,7 @@ class _Body:
             piece = piece[: self.limit - self.length]
             self.too_long = True
         self.length += len(piece)
+        self.head += piece[: MOST_SEEN - len(self.head)]
         self.kept += piece[: self.most_kept - len(self.kept)]
         if self.patterns:
             window = self.overlap + piece
@@ -573,6 +618,19 @@ class _Body:
             return self.kept.decode(self.charset, "replace")
         except LookupError:
             return self.kept.decode("utf-8", "replace")
+
+
+def seen(final: Exchange, body: bytes, secrets: Iterable[str] = ()) -> Evidence:
+    """The evidence of the last exchange and the begin of its body."""
+    return gather(
+        secrets=secrets,
+        addresses=final.addresses,
+        address=final.address,
+        answer=f"HTTP/{final.version:g} {final.status}" if final.status else "",
+        headers=final.headers,
+        body=body,
+        charset=_charset(final.headers),
+    )
 
 
 def _charset(headers: Headers) -> str:
