@@ -338,7 +338,8 @@ def _result(name: str, course: Course, talk: Conversation | None, broken: Broken
         detail += f", over {session.version}"
     if talk and talk.login:
         detail += ", and takes the login"
-    result = stream.result(course, broken, f"{detail}.", samples, connection)
+    secrets = talk.login.forms() if talk and talk.login else ()
+    result = stream.result(course, broken, f"{detail}.", samples, connection, secrets)
     if talk and talk.greeting:
         return replace(result, facts={**result.facts, "greeting": talk.greeting})
     return result

@@ -33,7 +33,7 @@ def fault_of(url: str, read: Callable[[str], object]) -> str:
 class Course:
     """Takes the time of a probe that has `budget` seconds, from now on.
 
-    `address` is the one in use, '' before the name is resolved.
+    `address` is the one in use, '' before the name is resolved to `addresses`.
     """
 
     def __init__(self, budget: float) -> None:
@@ -41,6 +41,7 @@ class Course:
         self.begin = perf_counter()
         self.phases: list[Phase] = []
         self.address = ""
+        self.addresses: list[str] = []
 
     @property
     def elapsed(self) -> float:

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from dolcevita.config import Strict, one_or_many
 from dolcevita.probes import address, security, stream
 from dolcevita.probes.course import Broken, Course, fault_of
+from dolcevita.probes.evidence import Evidence
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
 from dolcevita.probes.result import Reason, Result, Sample
@@ -175,6 +176,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         phases=tuple(course.phases),
         certificates=session.chain if session else (),
         facts=_facts(course, answer),
+        evidence=_evidence(course, answer) if broken else None,
     )
 
 
@@ -511,6 +513,13 @@ def _samples(course: Course, answer: Answer | None) -> list[Sample]:
         serials = [d.serial for d in _all(message.answer) if d.rdtype == dns.rdatatype.SOA]
         samples.append(Sample("probe_dns_serial", serials[0] if serials else 0))
     return samples
+
+
+def _evidence(course: Course, answer: Answer | None) -> Evidence:
+    try:
+        return stream.seen(course, answer.message.to_text().encode() if answer else b"")
+    except (dns.exception.DNSException, ValueError):
+        return stream.seen(course)
 
 
 def _facts(course: Course, answer: Answer | None) -> dict[str, str]:

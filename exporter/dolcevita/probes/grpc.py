@@ -16,7 +16,7 @@ from dolcevita.config import one_or_many
 from dolcevita.probes import address, security
 from dolcevita.probes.course import Broken
 from dolcevita.probes.curl import Exchange, Failure, Headers, Request, Tls, exchange
-from dolcevita.probes.http import Line, Token, phases_of
+from dolcevita.probes.http import Line, Token, phases_of, seen
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.resolve import Unresolved
 from dolcevita.probes.result import Reason, Result, Sample
@@ -105,6 +105,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         phases=tuple(phases_of(hop, 0.0)),
         certificates=hop.certificates,
         facts=facts,
+        evidence=seen(hop, bytes(answer.body), answer.secrets) if failure else None,
     )
 
 
@@ -113,6 +114,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.body = bytearray()
+        self.secrets: list[str] = []
 
     def begin(self, headers: Headers) -> Callable[[bytes], bool]:
         return self.take
@@ -146,6 +148,7 @@ def _request(target: Target[Options, Expect], answer: _Answer, budget: float) ->
         value = read(file)
         if not value.isprintable():
             raise Broken(Reason.LOCAL, f"The file {file} holds more than one line.")
+        answer.secrets.append(value)
         given.setdefault(key, []).append(value)
     headers += [f"{key.lower()}: {value}" for key, values in given.items() for value in values]
     secure = target.url[:6].lower() == "grpcs:"

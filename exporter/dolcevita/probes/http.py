@@ -210,9 +210,7 @@ def _json_expect(value: Any) -> Any:
     """Paths alone are paths to anything."""
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, list) and all(isinstance(path, str) for path in value):
-        return dict.fromkeys(value, ANYTHING)
-    return value
+    return dict.fromkeys(value, ANYTHING) if isinstance(value, list) else value
 
 
 class _Anything:

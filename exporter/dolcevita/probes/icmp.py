@@ -116,6 +116,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         samples=tuple(samples),
         phases=tuple(course.phases),
         facts=facts,
+        evidence=stream.seen(course) if broken else None,
     )
 
 

@@ -20,7 +20,9 @@ from dolcevita.config import Duration, Strict, one_or_many
 from dolcevita.probes import certificate, markup
 from dolcevita.probes.background import Background, Known
 from dolcevita.probes.curl import Failure
+from dolcevita.probes.evidence import MOST_SEEN, Evidence, is_secret
 from dolcevita.probes.fetch import Document, fetch
+from dolcevita.probes.http import seen
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.markup import Markup
 from dolcevita.probes.resolve import GUARD, Forbidden
@@ -170,7 +172,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         expiry = certificate.earliest_expiry(final.certificates)
         samples.append(Sample("probe_ssl_earliest_cert_expiry", expiry))
     if failure:
-        return _result(begin, document, failure, samples, {})
+        return _result(begin, target, document, failure, samples, {})
     seconds = min(PARSING, (budget - (perf_counter() - begin)) / 2)
     page = await _parse(document, seconds)
     known = _sweep(target, final.url, page)
@@ -194,11 +196,12 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         if known.value
         else "",
     }
-    return _result(begin, document, failure, samples, facts)
+    return _result(begin, target, document, failure, samples, facts)
 
 
 def _result(
     begin: float,
+    target: Target[Options, Expect],
     document: Document,
     failure: Failure | None,
     samples: Sequence[Sample],
@@ -212,7 +215,13 @@ def _result(
         samples=tuple(samples),
         certificates=document.final.certificates,
         facts={label: text for label, text in facts.items() if text},
+        evidence=_evidence(target, document) if failure else None,
     )
+
+
+def _evidence(target: Target[Options, Expect], document: Document) -> Evidence:
+    secrets = [value for name, value in target.options.headers.items() if is_secret(name)]
+    return seen(document.final, document.body[:MOST_SEEN], secrets)
 
 
 async def settle(target: Target[Options, Expect], seconds: float) -> None:

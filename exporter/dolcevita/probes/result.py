@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dolcevita.probes.certificate import Certificate
+from dolcevita.probes.evidence import Evidence
 
 
 class Reason(StrEnum):
@@ -73,7 +74,7 @@ class Result:
     `detail` is one sentence for a person, without secrets. `duration` is the whole time spent in
     seconds, all attempts together.
     `phases`, `certificates` (the server's own first) and `facts` (label, text) are what a
-    person is shown beside the metrics.
+    person is shown beside the metrics, `evidence` what is kept of a failure.
     """
 
     success: bool
@@ -85,5 +86,6 @@ class Result:
     phases: tuple[Phase, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    evidence: Evidence | None = None
     known: bool = True
     again: bool = True

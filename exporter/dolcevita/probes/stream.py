@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from yarl import URL
 from dolcevita.config import Strict
 from dolcevita.probes import security
 from dolcevita.probes.course import Broken, Course
+from dolcevita.probes.evidence import MOST_SEEN, Evidence, gather
 from dolcevita.probes.resolve import Unresolved, resolve
 from dolcevita.probes.result import Reason, Result, Sample
 from dolcevita.probes.security import Session, TlsOptions
@@ -99,7 +100,8 @@ async def addresses(host: str, course: Course, options: NetworkOptions) -> list[
                 raise Broken(Reason.DNS, f"The name {host} has no IPv{version} address.")
             found = wanted or found
         course.address = found[0]
-        return found[:MOST_ADDRESSES]
+        course.addresses = found[:MOST_ADDRESSES]
+        return course.addresses
 
 
 def sockaddr(address: str, port: int, kind: socket.SocketKind) -> Any:
@@ -201,8 +203,12 @@ def result(
     detail: str,
     samples: Sequence[Sample],
     connection: "Stream | None",
+    secrets: Iterable[str] = (),
 ) -> Result:
-    """What came of a probe over this connection, if there was one; `detail` is for a success."""
+    """What came of a probe over this connection, if there was one.
+
+    `detail` is for a success; `secrets` are what the server was told, in clear text.
+    """
     session = connection.session if connection else None
     facts = {"address": course.address} if course.address else {}
     return Result(
@@ -214,14 +220,23 @@ def result(
         phases=tuple(course.phases),
         certificates=session.chain if session else (),
         facts=facts | (session.facts() if session else {}),
+        evidence=seen(course, bytes(connection.head) if connection else b"", secrets)
+        if broken
+        else None,
         again=broken.again if broken else True,
     )
+
+
+def seen(course: Course, body: bytes = b"", secrets: Iterable[str] = ()) -> Evidence:
+    """The evidence of a course: addresses, and what was sent back."""
+    return gather(secrets=secrets, addresses=course.addresses, address=course.address, body=body)
 
 
 class Stream:
     """A connection to the server `where`; `address` is its IP address, '' on a unix socket.
 
-    Every wait is the caller's to limit. What goes wrong is raised as Broken.
+    `head` is the begin of what was received. Every wait is the caller's to limit. What goes
+    wrong is raised as Broken.
     """
 
     def __init__(self, sock: socket.socket, where: str, address: str) -> None:
@@ -229,6 +244,7 @@ class Stream:
         self.where = where
         self.address = address
         self.session: Session | None = None
+        self.head = bytearray()
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -251,12 +267,15 @@ class Stream:
         tls = self._tls
         try:
             if tls is None:
-                return await self._receive()
-            return await self._drive(lambda: tls.read(PIECE))
+                piece = await self._receive()
+            else:
+                piece = await self._drive(lambda: tls.read(PIECE))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
         except OSError as error:
             raise self._lost(error) from None
+        self.head += piece[: MOST_SEEN - len(self.head)]
+        return piece
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -63,7 +63,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
     samples += address.samples(course.seconds("resolve"), course.address)
     samples += dialogue.samples(talk)
     detail = f"{target.url} answers as expected."
-    return stream.result(course, broken, detail, samples, connection)
+    return stream.result(course, broken, detail, samples, connection, talk.secrets if talk else ())
 
 
 KIND = Kind(

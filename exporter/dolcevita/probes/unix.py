@@ -62,7 +62,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
             connection.close()
     samples = course.samples("probe_unix_duration_seconds", PHASES) + dialogue.samples(talk)
     detail = f"{target.url} answers as expected."
-    return stream.result(course, broken, detail, samples, connection)
+    return stream.result(course, broken, detail, samples, connection, talk.secrets if talk else ())
 
 
 def _path(url: str) -> str:

@@ -24,6 +24,7 @@ from dolcevita.probes import address, security, stream
 from dolcevita.probes.course import Broken, Course
 from dolcevita.probes.curl import USER_AGENT
 from dolcevita.probes.dialogue import expand
+from dolcevita.probes.evidence import is_secret
 from dolcevita.probes.http import Authorization, BasicAuth, Line, Token
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
@@ -144,7 +145,8 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         Sample("probe_websocket_failed_due_to_regex", bool(talk and talk.mismatched)),
         Sample("probe_websocket_status_code", talk.status if talk else 0),
     ]
-    return stream.result(course, broken, f"{target.url} answers as expected.", samples, connection)
+    detail = f"{target.url} answers as expected."
+    return stream.result(course, broken, detail, samples, connection, talk.secrets if talk else ())
 
 
 class _Opcode(IntEnum):
@@ -166,12 +168,12 @@ class _Talk:
         self.upgraded = False
         self.mismatched = False
         self._buffer = bytearray()
-        self._secrets: list[str] = []
+        self.secrets: list[str] = []
 
     async def shake_hands(self, target: Target[Options, Expect]) -> None:
         """The HTTP request and its answer (RFC 6455, section 4). Raises Broken."""
         key = base64.b64encode(os.urandom(16))
-        request = _request(target, key.decode())
+        request = _request(target, key.decode(), self.secrets)
         where = self.stream.where
         detail = f"{where} accepts connections but does not answer in time."
         late = Broken(Reason.TIMEOUT, detail)
@@ -213,7 +215,7 @@ class _Talk:
                 message = step.send
                 if step.send_file:
                     message = read(step.send_file)
-                    self._secrets.append(message)
+                    self.secrets.append(message)
                 if step.expect is not None:
                     match = self._match(step.expect, await self._message())
                     if step.send is not None:
@@ -238,7 +240,7 @@ class _Talk:
         if match:
             return match
         self.mismatched = True
-        for secret in filter(None, self._secrets):
+        for secret in filter(None, self.secrets):
             message = message.replace(secret, "***")
         shown = "".join(c if c.isprintable() else "." for c in message[:MOST_SHOWN])
         detail = f"{self.stream.where} sends '{shown}', expected a message that matches '{regex}'."
@@ -331,7 +333,8 @@ class _Talk:
         return Broken(Reason.PROTOCOL, f"{self.stream.where} {what}.")
 
 
-def _request(target: Target[Options, Expect], key: str) -> bytes:
+def _request(target: Target[Options, Expect], key: str, secrets: list[str]) -> bytes:
+    """The handshake; what of it is secret is added to `secrets`."""
     url = URL(target.url, encoded=target.url.isascii())
     options = target.options
     headers: dict[str, str] = {
@@ -347,6 +350,7 @@ def _request(target: Target[Options, Expect], key: str) -> bytes:
     if basic := options.basic_auth:
         user = read(basic.username_file) if basic.username_file else basic.username or ""
         password = read(basic.password_file) if basic.password_file else basic.password or ""
+        secrets += [password, f"{user}:{password}"]
         pair = base64.b64encode(f"{user}:{password}".encode()).decode()
         headers["Authorization"] = f"Basic {pair}"
     if given := options.authorization:
@@ -356,6 +360,9 @@ def _request(target: Target[Options, Expect], key: str) -> bytes:
     replaced = {name.lower() for name in own}
     headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
     headers |= own
+    secrets += [value for name, value in headers.items() if is_secret(name)]
+    secrets += [headers[name] for name in options.header_files]
+    secrets.append(headers.get("Authorization", "").partition(" ")[2])
     for name, value in headers.items():
         if "\r" in value or "\n" in value:
             raise Broken(Reason.LOCAL, f"The file for {name} holds more than one line.")
