@@ -1,7 +1,7 @@
-# One word a task: up, test, check, lock, clean. `make` alone tells them.
+# One word a task: up, test, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lock clean
+.PHONY: help up test check dashboards pictures lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -13,6 +13,7 @@ help:
 	@echo "make up     run the stack here, until Ctrl-C"
 	@echo "make test   run every test that this machine can run"
 	@echo "make check  judge the configuration and the code"
+	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
 	@echo "make lock   bring the lock files up to date with pyproject.toml"
 	@echo "make clean  remove what make made; the data under .stack stays"
 
@@ -28,6 +29,13 @@ check: $(VENV)/.test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+dashboards: $(VENV)/.test
+	cd grafana && ../$(VENV)/bin/python -m boards
+
+# Into docs/dashboards, with a made-up past in a real Prometheus.
+pictures: $(VENV)/.test
+	cd grafana && ../$(VENV)/bin/python -m boards.pictures
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
