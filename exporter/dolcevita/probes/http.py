@@ -210,7 +210,9 @@ def _json_expect(value: Any) -> Any:
     """Paths alone are paths to anything."""
     if isinstance(value, str):
         value = [value]
-    return dict.fromkeys(value, ANYTHING) if isinstance(value, list) else value
+    if isinstance(value, list) and all(isinstance(path, str) for path in value):
+        return dict.fromkeys(value, ANYTHING)
+    return value
 
 
 class _Anything:
