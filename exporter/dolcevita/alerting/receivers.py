@@ -122,6 +122,9 @@ def _block(
         case kind:
             folder = Path(channel.source.rpartition(":")[0]).resolve().parent
             block = _absolute_files(channel.value, folder)
+            if kind == "sns_configs" and "phone_number" in block and "message" not in block:
+                # An SMS has no subject, and a second one costs as much as the first.
+                block = block | {"message": template(person, role, "sms")}
             return kind, _with_messages(person, role, kind, block)
 
 

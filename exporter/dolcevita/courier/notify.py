@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from dolcevita.alerting.receivers import Role, apprise_channels, text_of
 from dolcevita.config import Channel, Config, Person, UserError
+from dolcevita.courier import sms
 
 DELIVERY_SECONDS = 8.0
 """Alertmanager gives a notification 10 s before it counts it as failed and tries again."""
@@ -81,10 +82,10 @@ class Deliveries:
         ConfigError when the channel's file cannot be read.
         """
         to = _recipient(config, name)
-        text = self.render(to.person, to.role, alerts)
+        url = text_of(to.channel)
+        text = self.render(to.person, to.role, alerts, sms.is_sms(url))
         if not text:
             return
-        url = text_of(to.channel)
         key = hashlib.sha256("\0".join((name, url, str(group), text)).encode()).hexdigest()
         # Alertmanager tries again when an answer took too long. The first attempt may still
         # succeed, so the second one waits for it instead of sending the message twice.
@@ -103,12 +104,18 @@ class Deliveries:
         if not delivered:
             raise self._not_delivered(to, "did not take the message")
 
-    def render(self, person: Person, role: Role, alerts: Sequence[Alert]) -> str:
-        """The text for one person, from the template of their language; '' for no alerts."""
+    def render(
+        self, person: Person, role: Role, alerts: Sequence[Alert], short: bool = False
+    ) -> str:
+        """The text for one person, from the template of their language; '' for no alerts.
+
+        With `short` it fits one SMS.
+        """
         if not alerts:
             return ""
         template = self._templates.get_template(f"apprise.{person.language}.j2")
-        return template.render(alerts=alerts, role=role).strip()
+        text = template.render(alerts=alerts, role=role, short=short).strip()
+        return sms.fitted(text) if short else text
 
     def close(self) -> None:
         for thread in self._threads.values():

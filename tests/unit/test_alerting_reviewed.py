@@ -1,0 +1,176 @@
+"""The reviewed messages are what is sent: by Alertmanager at both ends, and by the courier."""
+
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import messages
+from alertmanagers import programs
+from dolcevita.alerting.receivers import Role
+from dolcevita.config import Provider
+from dolcevita.courier import sms
+from dolcevita.courier.notify import Deliveries
+from dolcevita.probes import Reason
+from messages import FOLDER, LANGUAGES, ROLES
+
+READ_AGAIN = "read what changed, then run .venv/bin/python tests/unit/messages.py"
+
+EVERYONE = pytest.mark.parametrize(
+    ("language", "role"), [(language, role) for language in LANGUAGES for role in ROLES]
+)
+
+
+@pytest.fixture(params=["oldest", "newest"])
+def amtool(request: pytest.FixtureRequest) -> Path:
+    return programs(request.param).amtool
+
+
+@EVERYONE
+def test_messages_are_those_that_were_read(amtool: Path, language: str, role: str) -> None:
+    reviewed = (FOLDER / f"{role}.{language}.txt").read_text()
+    assert messages.told(amtool, language, role) == reviewed, READ_AGAIN
+
+
+@EVERYONE
+def test_pages_of_mail_are_those_that_were_read(amtool: Path, language: str, role: str) -> None:
+    found = {
+        f"{role}.{language}.{name}.html": messages.page(amtool, language, role, case)
+        for name, case in messages.pages(role)
+    }
+    reviewed = {path.name: path.read_text() for path in FOLDER.glob(f"{role}.{language}.*.html")}
+    assert found == reviewed, READ_AGAIN
+
+
+@EVERYONE
+def test_every_sms_is_one_sms(language: str, role: str) -> None:
+    amtool = programs("newest").amtool
+    for case in messages.cases(role):
+        [text] = messages.rendered(amtool, language, role, ["sms"], case.alerts)
+        assert 0 < len(text) <= sms.LONGEST, case.name
+        assert set(text) <= sms.GSM_7, case.name
+        assert text == text.strip()
+
+
+@EVERYONE
+def test_sms_of_long_names_and_many_incidents_is_still_one(language: str, role: Role) -> None:
+    amtool = programs("newest").amtool
+    long = {"site": "s" * 120, "host": "h" * 120, "owner": "o" * 120, "provider": "p" * 120}
+    for case in messages.cases(role):
+        labels = long if role == "owner" else {key: long[key] for key in ("site", "host")}
+        alerts = [
+            {
+                **alert,
+                "labels": {k: labels.get(k, v) for k, v in alert["labels"].items()},
+                "annotations": {
+                    k: v.replace(messages.SITE["site"], long["site"]) if k == "summary" else v
+                    for k, v in alert["annotations"].items()
+                },
+            }
+            for alert in case.alerts * 3
+        ]
+        for several in (alerts[:1], alerts):
+            [text] = messages.rendered(amtool, language, role, ["sms"], several)
+            assert len(text) <= sms.LONGEST, (case.name, text)
+
+
+@EVERYONE
+def test_courier_says_the_same(language: str, role: Role) -> None:
+    amtool = programs("newest").amtool
+    person = Provider("x", language, "UTC", ())
+    deliveries = Deliveries(messages.TEMPLATES, CollectorRegistry())
+    for case in messages.cases(role):
+        for alerts in (case.alerts, case.alerts * 2):
+            text, short = messages.rendered(amtool, language, role, ["text", "sms"], alerts)
+            assert deliveries.render(person, role, alerts) == text, case.name
+            assert deliveries.render(person, role, alerts, short=True) == short, case.name
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reason_has_words(language: str) -> None:
+    amtool = programs("newest").amtool
+    for reason in (*Reason, "unknown"):
+        name = f'{{{{ template "dolcevita.{language}.reason" "{reason}" }}}}'
+        assert _text(amtool, name) not in ("", str(reason))
+
+
+def test_french_reads_french_of_every_alert() -> None:
+    """The summary of a rule is English: that a French text holds it means it has no words."""
+    amtool = programs("newest").amtool
+    for case in messages.cases("provider"):
+        [text] = messages.rendered(amtool, "fr", "provider", ["text"], case.alerts)
+        summary = case.alerts[0]["annotations"].get("summary", "")
+        assert summary not in text, case.name
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_dead_link_is_no_link(language: str) -> None:
+    amtool = programs("newest").amtool
+    case = next(
+        case for case in messages.cases("provider") if case.name == "SiteDown critical firing"
+    )
+    assert "<a " not in messages.page(amtool, language, "provider", case)
+    [alert] = case.alerts
+    words = {**alert["annotations"], "runbook_url": "https://example.com/r"}
+    [html] = messages.rendered(
+        amtool, language, "provider", ["html"], [{**alert, "annotations": words}]
+    )
+    assert '<a href="https://example.com/r">' in html
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.html")), ids=lambda path: path.stem)
+def test_page_closes_what_it_opens(path: Path) -> None:
+    tags = _Tags()
+    tags.feed(path.read_text())
+    assert not tags.open
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("freemobile://12345678@secret", True),
+        ("sfr://user:secret@space/0600000000", True),
+        ("twilio://AC735c307c62944b5ae2ff0e4b3eb8bb11:9ff0e4b3eb8bb11ff0e4b3eb8bb11ab1"
+         "@33600000000/33600000001", True),
+        ("vonage://AAAAAAAA:bbbbbbbbbbbbbbbb@33600000000/33600000001", True),
+        ("octopush://user@example.com/secret/+33600000000", False),  # It joins long ones itself.
+        ("ntfys://ntfy.example.com/topic", False),
+        ("signal://127.0.0.1/33600000000/33600000001", False),
+        ("whatsapp://token@123456/33600000000", False),
+        ("tgram://123456789:abcdefg_hijklmnop/12315544/", False),
+        ("json://127.0.0.1/", False),
+        ("nonsense://x", False),
+    ],
+)  # fmt: skip
+def test_service_that_sends_sms_gets_one(url: str, expected: bool) -> None:
+    assert sms.is_sms(url) is expected
+
+
+def test_letters_that_an_sms_cannot_hold_become_like_ones() -> None:
+    text = "Forêt, façade, cœur, à bientôt… « l\u2019été » [x] \u4e2d"
+    assert sms.fitted(text) == 'Foret, facade, coeur, à bientot... " l\'été " (x) ?'
+    assert len(sms.fitted("é" * 500)) == sms.LONGEST
+
+
+def _text(amtool: Path, template: str) -> str:
+    done = subprocess.run(
+        [amtool, "template", "render", f"--template.glob={messages.TEMPLATES}/*.tmpl",
+         f"--template.text={template}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
