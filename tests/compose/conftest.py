@@ -1,34 +1,41 @@
 """A real Docker engine with stand-in images, or the reason why these tests are skipped."""
 
-import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
+
 import images
 from dolcevita.config import UserError
+from engine import Engine, engine, possible
 
 
 @pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which docker and its compose work, with every image but Grafana's."""
-    environment = {**os.environ, **images.IMAGES}
-
-    def works(*command: str) -> bool:
+def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine that has every image; its environment names them."""
+    if reason := possible():
+        pytest.skip(reason)
+    with engine() as made:
+        made.environment |= images.IMAGES
         try:
-            result = subprocess.run(command, capture_output=True, env=environment, check=False)
-        except FileNotFoundError:
-            return False
-        return result.returncode == 0
+            compose = ["docker", "compose", "version"]
+            if subprocess.run(
+                compose, capture_output=True, env=made.environment, check=False
+            ).returncode:
+                config = tmp_path_factory.mktemp("docker")
+                images.compose_plugin(config)
+                made.environment["DOCKER_CONFIG"] = str(config)
+            images.build(made.environment)
+        except UserError as error:
+            pytest.skip(str(error))
+        yield made
 
-    if not works("docker", "version", "--format", "{{.Server.Version}}"):
-        pytest.skip("no Docker engine answers")
-    try:
-        if not works("docker", "compose", "version"):
-            config = tmp_path_factory.mktemp("docker")
-            images.compose_plugin(config)
-            environment["DOCKER_CONFIG"] = str(config)
-        images.build(environment)
-    except UserError as error:
-        pytest.skip(str(error))
-    return environment
+
+@pytest.fixture(scope="session")
+def docker(own_engine: Engine) -> dict[str, str]:
+    """The environment in which docker and its compose work."""
+    return own_engine.environment

@@ -15,15 +15,22 @@ from pathlib import Path
 from binaries import CACHE, debian_mirror, debian_package
 from dolcevita.config import UserError
 
+ROOT = Path(__file__).parents[2]
 SUITE = "trixie"
 PYTHON = f"dolcevita-test/python:{SUITE}"
 PROMETHEUS = "dolcevita-test/prometheus:newest"
 ALERTMANAGER = "dolcevita-test/alertmanager:newest"
+CADDY = "dolcevita-test/caddy:newest"
+GRAFANA = "dolcevita-test/grafana:none"
+EXPORTER = "dolcevita-test/exporter:this"
 
 IMAGES = {
     "PYTHON_IMAGE": PYTHON,
     "PROMETHEUS_IMAGE": PROMETHEUS,
     "ALERTMANAGER_IMAGE": ALERTMANAGER,
+    "CADDY_IMAGE": CADDY,
+    "GRAFANA_IMAGE": GRAFANA,
+    "EXPORTER_IMAGE": EXPORTER,
 }
 
 # As in the official images: programs in /bin, run by nobody, data in a folder that nobody owns.
@@ -34,6 +41,40 @@ RUN ln -s /opt/{name}/bin/* /bin/ && mkdir /{name} && chown 65534:65534 /{name}
 USER 65534
 WORKDIR /{name}
 ENTRYPOINT ["/bin/{name}"]
+"""
+
+# As in the official image: wget, and a program file with the right to low ports
+# (capabilities(7): version 2, effective, CAP_NET_BIND_SERVICE).
+CADDY_DOCKERFILE = """
+FROM {base}
+COPY busybox /bin/wget
+COPY caddy /usr/bin/
+RUN python3 -c "import os, struct; os.setxattr('/usr/bin/caddy', 'security.capability', \\
+      struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0))"
+"""
+
+# No Grafana is to be had here: this listens, is healthy, keeps a database as Grafana does, and
+# answers with what it was sent.
+GRAFANA_DOCKERFILE = """
+FROM {base}
+COPY busybox /bin/wget
+COPY grafana.py /opt/
+RUN mkdir --mode=777 /var/lib/grafana && chown 472:0 /var/lib/grafana
+USER 472
+CMD ["python3", "-u", "/opt/grafana.py"]
+"""
+GRAFANA_PROGRAM = """
+import http.server, json, os, sqlite3, time
+os.umask(0o027)
+with sqlite3.connect("/var/lib/grafana/grafana.db") as database:
+    database.execute("create table if not exists star (made real)")
+    database.execute("insert into star values (?)", [time.time()])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(dict(self.headers)).encode())
+http.server.ThreadingHTTPServer(("", 3000), Handler).serve_forever()
 """
 
 
@@ -55,8 +96,16 @@ def build(environment: Mapping[str, str]) -> None:
         _build_python(environment)
         programs = debian_package("sid", "prometheus", "prometheus-alertmanager")
         for name, tag in (("prometheus", PROMETHEUS), ("alertmanager", ALERTMANAGER)):
-            dockerfile = DOCKERFILE.format(base=PYTHON, name=name)
-            _docker(environment, "build", "--tag", tag, "--file", "-", programs, text=dockerfile)
+            _build(environment, tag, DOCKERFILE.format(base=PYTHON, name=name), programs)
+        busybox = debian_package("sid", "busybox-static") / "usr/bin/busybox"
+        caddy = debian_package("sid", "caddy") / "usr/bin/caddy"
+        with tempfile.TemporaryDirectory() as scratch:
+            for program in (busybox, caddy):
+                shutil.copy(program, scratch)
+            (Path(scratch) / "grafana.py").write_text(GRAFANA_PROGRAM)
+            _build(environment, CADDY, CADDY_DOCKERFILE.format(base=PYTHON), Path(scratch))
+            _build(environment, GRAFANA, GRAFANA_DOCKERFILE.format(base=PYTHON), Path(scratch))
+        _docker(environment, "compose", "--project-directory", ROOT, "build", "exporter")
 
 
 def _build_python(environment: Mapping[str, str]) -> None:
@@ -87,6 +136,10 @@ def _build_python(environment: Mapping[str, str]) -> None:
             "COPY pip.conf /etc/\n"
         )
         _docker(environment, "build", "--tag", PYTHON, "--file", "-", overlay, text=dockerfile)
+
+
+def _build(environment: Mapping[str, str], tag: str, dockerfile: str, folder: Path) -> None:
+    _docker(environment, "build", "--tag", tag, "--file", "-", folder, text=dockerfile)
 
 
 def _docker(environment: Mapping[str, str], *words: str | Path, text: str = "") -> str:

@@ -77,6 +77,7 @@ def test_only_neighbours_share_a_network(services: dict[str, dict[str, Any]]) ->
     assert members == {
         "probing": {"prometheus", "exporter"},
         "alerting": {"prometheus", "alertmanager", "courier"},
+        "maintenance": {"exporter", "alertmanager"},
         "dashboards": {"prometheus", "grafana"},
         "status": {"exporter", "caddy"},
         "front": {"grafana", "caddy"},
