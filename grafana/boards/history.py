@@ -53,11 +53,11 @@ class Site:
 
 def write(file: Path, sites: int, days: int, end: int) -> None:
     """A past of `days` up to the unix time `end`, as OpenMetrics for promtool's backfill."""
-    begin = end - days * DAY
-    made = list(_sites(sites, begin, end))
+    watched = list(made(sites, days, end))
     with file.open("w") as out:
+        # The time of a series goes up: what is written of the end comes after what is long.
         for family in (_states, _incidents, _owners, _in_depth, _fresh, _stack):
-            for name, labels, times, value in family(made, begin, end):
+            for name, labels, times, value in family(watched, end - days * DAY, end):
                 _series(out, name, labels, times, value)
         out.write("# EOF\n")
 
@@ -83,7 +83,9 @@ def quiet(owner: str, at: float) -> bool:
     return owner != OWNERS[-1] and (weekday >= 5 or not morning <= local % DAY / 3600 < evening)
 
 
-def _sites(count: int, begin: int, end: int) -> Iterator[Site]:
+def made(count: int, days: int, end: int) -> Iterator[Site]:
+    """The sites with their incidents."""
+    begin = end - days * DAY
     dice = random.Random(1407)
     for number in range(count):
         owner = OWNERS[number % len(OWNERS)]
