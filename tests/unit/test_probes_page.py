@@ -427,6 +427,33 @@ def test_redirects_are_followed_and_the_last_page_counts():
     assert seen(loop).reason is Reason.REDIRECT
 
 
+def test_headers_go_to_the_sites_own_origin_only():
+    heads: list[bytes] = []
+
+    async def scenario():
+        async def note(request, writer):
+            heads.append(request)
+            await html("<img src=/a.png>")(request, writer)
+
+        async with serving(note) as elsewhere:
+            away = page(b"", 302, Location=f"http://localhost:{elsewhere}/")
+
+            async def first(request, writer):
+                heads.append(request)
+                await away(request, writer)
+
+            async with serving(first) as port:
+                options = {"headers": {"Authorization": "Bearer hunter2"}}
+                return await settled(f"page+http://localhost:{port}/", options)
+
+    result = run(scenario())
+    assert result.success, result.detail
+    assert b"Bearer hunter2" in heads[0]
+    assert len(heads) > 3 and "hunter2" not in str(result)
+    sent = [head for head in heads if b"hunter2" in head]
+    assert len(sent) == 2, "once for the sweep, once for the probe"
+
+
 def test_a_server_that_refuses_or_is_mute_fails_in_time():
     with closed_port() as port:
         assert run(settled(f"page+http://127.0.0.1:{port}/")).reason is Reason.CONNECT
