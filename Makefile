@@ -1,7 +1,7 @@
-# One word a task: up, test, check, dashboards, pictures, lock, clean. `make` alone tells them.
+# One word a task: up, test, soak, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check dashboards pictures lock clean
+.PHONY: help up test soak check dashboards pictures lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -12,6 +12,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 help:
 	@echo "make up     run the stack here, until Ctrl-C"
 	@echo "make test   run every test that this machine can run"
+	@echo "make soak   repeat for an hour what the tests do once"
 	@echo "make check  judge the configuration and the code"
 	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
 	@echo "make lock   bring the lock files up to date with pyproject.toml"
@@ -23,6 +24,9 @@ up: $(VENV)/.run
 # ARGS goes to pytest: make test ARGS="-k calendar". More workers than cores: most tests wait.
 test: $(VENV)/.test
 	$(VENV)/bin/pytest -n 12 --dist loadgroup $(ARGS)
+
+soak: $(VENV)/.test
+	$(VENV)/bin/pytest -s -m soak $(ARGS)
 
 check: $(VENV)/.test
 	$(VENV)/bin/dolcevita check
