@@ -103,6 +103,7 @@ class Pages:
         return [
             web.get("/status.css", self.asset),
             web.get("/status.js", self.asset),
+            web.get("/status.svg", self.asset),
             web.get(f"{owner}/logo", self.logo),
             web.get(f"{owner}/brand.css", self.brand),
             *(
@@ -187,7 +188,7 @@ class Pages:
         )
 
     async def asset(self, request: web.Request) -> web.FileResponse:
-        """Style sheet and script."""
+        """Style sheet, script and icon."""
         return web.FileResponse(
             _HERE / request.path.removeprefix("/"), headers={"Cache-Control": "no-cache"}
         )

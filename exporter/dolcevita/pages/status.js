@@ -21,17 +21,16 @@ async function refresh(address) {
   const said = now.querySelector(".headline");
   const says = next.querySelector(".headline");
   if (said.textContent === says.textContent) says.replaceWith(said);
-  const held = document.activeElement && now.contains(document.activeElement) ? path(document.activeElement, now) : null;
+  const held = now.contains(document.activeElement) ? document.activeElement : null;
   now.replaceChildren(...next.childNodes);
-  if (held) held.reduce((node, i) => node && node.children[i], now)?.focus({ preventScroll: true });
+  if (held) {
+    const same = [...now.querySelectorAll("a, button, input, select, [tabindex]")].find((e) => who(e) === who(held));
+    same?.focus({ preventScroll: true });
+  }
 }
 
-function path(element, top) {
-  const steps = [];
-  for (let node = element; node !== top; node = node.parentElement) {
-    steps.unshift([...node.parentElement.children].indexOf(node));
-  }
-  return steps;
+function who(element) {
+  return [element.tagName, element.id, element.name, element.getAttribute("href")].join(" ");
 }
 
 document.addEventListener("change", (event) => {
