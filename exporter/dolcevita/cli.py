@@ -95,6 +95,13 @@ def serve(
     status: Status = STATUS,
     prometheus: PrometheusURL = PROMETHEUS_URL,
     alertmanager: AlertmanagerURL = ALERTMANAGER_URL,
+    external_url: Annotated[
+        str,
+        typer.Option(
+            envvar="DOLCEVITA_EXTERNAL_URL",
+            help="Where the provider reaches this exporter, for the links of pages.",
+        ),
+    ] = "",
 ) -> None:
     """Run the exporter."""
     from dolcevita.exporter import app as exporter
@@ -105,7 +112,8 @@ def serve(
         host, port = _address(listen)
         targets = allowed.parse(allow_target or (), allow_any_target)
         sources = Sources(status, prometheus, alertmanager)
-        exporter.run(sites, people, host, port, blackbox_config, targets, sources)
+        external = _web_url("DOLCEVITA_EXTERNAL_URL", external_url) if external_url else ""
+        exporter.run(sites, people, host, port, blackbox_config, targets, sources, external)
 
 
 @app.command()
@@ -330,6 +338,15 @@ def _write(path: Path, text: str, option: str = "--output") -> None:
         compiler.write(path, text)
     except OSError as error:
         raise UserError(f"{option}: {path} cannot be written: {error.strerror}") from None
+
+
+def _web_url(option: str, text: str) -> str:
+    """Raises UserError."""
+    try:
+        parse_url(text, ["http", "https"])
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from None
+    return text
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -20,6 +20,7 @@ from dolcevita.exporter import batches, disk, exposition
 from dolcevita.exporter.blackbox.allowed import Allowed
 from dolcevita.exporter.blackbox.endpoint import Blackbox
 from dolcevita.exporter.blackbox.live import Modules
+from dolcevita.exporter.evidence import EvidencePages
 from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.scrape import Prober, budget
@@ -53,11 +54,12 @@ def run(
     blackbox_config: Path | None = None,
     allowed: Allowed = Allowed(),  # noqa: B008
     sources: Sources = Sources(),  # noqa: B008
+    external_url: str = "",
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     With blackbox_exporter's file, sites.yml may be missing. `allowed` are the targets that a
-    caller may name.
+    caller may name. `external_url` is where others reach the exporter, if not where it listens.
 
     Raises ConfigError for files that cannot be used and UserError for an address that cannot be
     listened on.
@@ -69,7 +71,9 @@ def run(
     live = Live(sites, people, may_be_missing=blackbox_config is not None)
     if blackbox_config and not allowed:
         log.warning("No --allow-target: /probe?target= answers nothing but 403.")
-    exporter = Exporter(live, Modules(blackbox_config), allowed, sources)
+    exporter = Exporter(
+        live, Modules(blackbox_config), allowed, sources, external_url or _own_url(host, port)
+    )
     uvloop.run(_serve(exporter, host, port))
 
 
@@ -109,10 +113,13 @@ class Exporter:
         modules: Modules | None = None,
         allowed: Allowed = Allowed(),  # noqa: B008
         sources: Sources = Sources(),  # noqa: B008
+        external_url: str = "http://127.0.0.1:9714",
     ) -> None:
         self.live = live
         self.registry = CollectorRegistry()
         self.prober = Prober(self.registry)
+        self.external_url = external_url.rstrip("/")
+        self.evidence = EvidencePages(lambda: live.config, self.prober)
         self.pages = Pages(live, self.prober.last, sources)
         modules = modules or Modules(None)
         self.blackbox = Blackbox(modules, allowed, self.prober, self.registry)
@@ -140,6 +147,7 @@ class Exporter:
         app.add_routes(
             [
                 *self.pages.routes(),
+                *self.evidence.routes(),
                 web.get("/sd", self.discovery),
                 web.get("/probe", self.probe),
                 web.get("/ping/{token}", self.ping),
@@ -216,7 +224,8 @@ class Exporter:
         now = datetime.now(UTC)
         works = self.pages.maintenance(now.timestamp())
         of_sites = exposition.site_metrics(self.live.config, now, works)
-        return _metrics(request, [*self.registry.collect(), *of_sites])
+        where = exposition.evidence_metrics(self.live.config, self.external_url)
+        return _metrics(request, [*self.registry.collect(), *of_sites, *where])
 
     async def healthy(self, request: web.Request) -> web.Response:
         """200 while the event loop runs."""
@@ -241,6 +250,13 @@ class Exporter:
     def on_hangup(self) -> None:
         """Read the files now, as SIGHUP asks of every part of the ecosystem."""
         self.hangup = asyncio.get_running_loop().create_task(self._reload())
+
+
+def _own_url(host: str, port: int) -> str:
+    """Where this machine reaches what listens there."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _budget(request: web.Request, otherwise: float) -> float:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from dolcevita.alerting.calendar import next_quiet, next_reachable, reachable
 from dolcevita.alerting.maintenance import Maintenance
 from dolcevita.config import Config, Owner, Person, Site
+from dolcevita.exporter import evidence
 from dolcevita.probes import KINDS, Expectations, Result
 
 HELP: Mapping[str, str] = {
@@ -20,6 +21,7 @@ HELP: Mapping[str, str] = {
     "probe_failure_info": "Why the probe failed, in one word; only when it failed",
     "probe_success": "1 if the site answered as expected; absent while nothing is known",
     "site_info": "Every site that is watched",
+    "site_evidence_info": "The address of the page with what was seen when the site failed",
     "site_interval_seconds": "Time from one probe to the next",
     "site_down_after_seconds": "How long a site must fail to be down",
     "site_recover_after_seconds": "How long a site must be fine to be up again",
@@ -134,6 +136,15 @@ def site_metrics(
             to = {**labels, "to": provider.escalate.to}
             gauges.add("provider_escalate_after_seconds", to, provider.escalate.after)
     yield from gauges.metrics.values()
+
+
+def evidence_metrics(config: Config, external_url: str) -> Iterable[Metric]:
+    """Where to read what was seen of each site, for the links of alerts."""
+    gauges = _Gauges()
+    for site in config.sites:
+        labels = {**site_labels(site), "url": evidence.url(external_url, site.name)}
+        gauges.add("site_evidence_info", labels, 1)
+    return gauges.metrics.values()
 
 
 def _stays_reachable(owner: Owner, now: datetime) -> bool:

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from dolcevita import probes
 from dolcevita.config import Site
+from dolcevita.exporter.failures import Failures
 from dolcevita.probes import Kind, Result, Target
 
 MARGIN = 0.4
@@ -32,10 +33,11 @@ class Seen:
 
 
 class Prober:
-    """Probes, counts, and remembers the last result of each site for the status page."""
+    """Probes, counts, and remembers of each site the last result and the last failures."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.last: dict[str, Seen] = {}
+        self.failures = Failures()
         self.probes = Counter(
             "dolcevita_probes", "Probes that ended, by result", ["result"], registry=registry
         )
@@ -56,7 +58,10 @@ class Prober:
             assert kind, "the loader lets in no site without a prober"
             target = Target[Any, Any](site.url, site.options, site.expect)
             result = await self.target(kind, target, min(site.timeout, seconds))
-            self.last[site.name] = Seen(result, time.time())
+            now = time.time()
+            if not result.success:
+                self.failures.add(site.name, result, now)
+            self.last[site.name] = Seen(replace(result, evidence=None), now)
             return site, result
 
         return await asyncio.gather(*map(one, sites))

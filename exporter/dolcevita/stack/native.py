@@ -105,7 +105,10 @@ def _exporter(settings: Settings) -> Component:
             *("--alertmanager", settings.url("alertmanager")),
         ),
         settings.health("exporter"),
-        {"DOLCEVITA_DATA": str(settings.data)},
+        {
+            "DOLCEVITA_DATA": str(settings.data),
+            "DOLCEVITA_EXTERNAL_URL": settings.external_url,
+        },
     )
 
 

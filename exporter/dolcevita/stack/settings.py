@@ -12,6 +12,7 @@ DEFAULTS: Mapping[str, str] = {
     "DOLCEVITA_PEOPLE": "people.yml",
     "DOLCEVITA_DATA": ".stack",
     "DOLCEVITA_RUNTIME": "auto",
+    "DOLCEVITA_EXTERNAL_URL": "",
     "EXPORTER_PORT": "9714",
     "COURIER_PORT": "9715",
     "PROMETHEUS_PORT": "9090",
@@ -35,13 +36,17 @@ LANGUAGES = ("en", "fr")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where everything is. Paths are absolute; `ports` has a key for each component."""
+    """Where everything is. Paths are absolute; `ports` has a key for each component.
+
+    `external_url` is where others reach the exporter, '' where nobody said.
+    """
 
     folder: Path
     sites: Path
     people: Path
     data: Path
     runtime: str
+    external_url: str
     language: str
     ports: Mapping[str, int]
 
@@ -102,6 +107,7 @@ def read_settings(folder: Path, environ: Mapping[str, str]) -> Settings:
         people=folder / values["DOLCEVITA_PEOPLE"],
         data=folder / values["DOLCEVITA_DATA"],
         runtime=values["DOLCEVITA_RUNTIME"],
+        external_url=values["DOLCEVITA_EXTERNAL_URL"],
         language=values["GRAFANA_LANGUAGE"],
         ports=ports,
     )
