@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from boards import ask, replay
+from boards import ask, history, replay
 from boards.build import models
 from boards.kit import GOOD, PALETTE
 from dolcevita.stack.packages import find_programs
@@ -26,15 +26,6 @@ from dolcevita.stack.packages import find_programs
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "dashboards"
 SITES, DAYS, END = 60, 30, 1786000000
-VARIABLES = {
-    "owner": ".*",
-    "provider": ".*",
-    "host": ".*",
-    "site": ".*",
-    "shown": "40",
-    "site_owner": "paul",
-}
-SHOWN_SITE = "shop-1"
 
 COLUMN, ROW, GAP, DPI = 54, 38, 8, 100
 """Pixels of a window of 1296: Grafana's grid."""
@@ -66,9 +57,8 @@ def draw(prometheus: str, model: Model) -> Figure:
     width, height = 24 * COLUMN, bottom * ROW + 40
     figure = Figure(figsize=(width / DPI, height / DPI))
     figure.text(GAP / width, 1 - 26 / height, f"Dolce Vita / {model['title']}", fontsize=13)
-    variables = dict(VARIABLES)
-    if model["uid"].endswith("-site"):
-        variables["site"] = SHOWN_SITE
+    one_site = model["uid"].endswith("-site")
+    variables = history.ONE_SITE if one_site else history.ALL_SITES
     for panel in model["panels"]:
         at = panel["gridPos"]
         left, top = at["x"] * COLUMN, 40 + at["y"] * ROW

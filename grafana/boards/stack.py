@@ -181,6 +181,7 @@ def _disk() -> AnyPanel:
         Query("min(dolcevita_data_free_bytes)", "Free"),
         Query("min(predict_linear(dolcevita_data_free_bytes[6h], 4 * 86400))", "Free in four days"),
         Query("max(dolcevita_data_size_bytes)", "Size"),
+        Query("max(prometheus_tsdb_storage_blocks_bytes)", "Taken by Prometheus"),
         empty="The exporter does not say.",
         unit="bytes",
         dashed=("Free in four days",),
@@ -189,13 +190,11 @@ def _disk() -> AnyPanel:
 
 def _series() -> AnyPanel:
     return lines(
-        "What Prometheus keeps",
-        "Its blocks and its write-ahead log.",
-        Query("max(prometheus_tsdb_storage_blocks_bytes)", "Blocks"),
-        Query("max(prometheus_tsdb_wal_storage_size_bytes)", "Write-ahead log"),
+        "Series",
+        "How many Prometheus holds in memory: twenty or so a site, and those of the rules.",
+        Query("max(prometheus_tsdb_head_series)", "Series"),
         empty="Prometheus does not say.",
-        unit="bytes",
-        stacked=True,
+        unit="short",
     )
 
 
