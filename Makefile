@@ -13,6 +13,7 @@ help:
 	@echo "make up     run the stack here, until Ctrl-C"
 	@echo "make test   run every test that this machine can run"
 	@echo "make soak   repeat for an hour what the tests do once"
+	@echo "make month  let the rules live through random months and compare what they tell"
 	@echo "make check  judge the configuration and the code"
 	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
 	@echo "make lock   bring the lock files up to date with pyproject.toml"
@@ -27,6 +28,10 @@ test: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(VENV)/bin/pytest -s -m soak $(ARGS)
+
+# ARGS of tests/months.py: make month ARGS="--seed 2 --days 60".
+month: $(VENV)/.test
+	$(VENV)/bin/python tests/months.py $(ARGS)
 
 check: $(VENV)/.test
 	$(VENV)/bin/dolcevita check

@@ -1,0 +1,352 @@
+"""Random months: outages, gaps and restarts from a seed, and what must become of them.
+
+    .venv/bin/python tests/months.py --days 30 --incidents 300
+
+What people must be told is worked out here, result by result, without any PromQL. promtool then
+lets the rules live through the same month, and both must come to the same incidents, the same
+beginnings and ends, and the same moment of telling. A result comes every minute.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RULES = Path(__file__).parents[1] / "prometheus/rules/availability.yml"
+DOWN_AFTER = 60
+RECOVER_AFTER = 120
+LOOKBACK = 5
+"""Minutes for which Prometheus goes on with the last result it has."""
+
+QUIET_TAIL = 60
+"""Minutes at the end in which all is well and everybody can be reached, so that all gets told."""
+
+NOTHING, STALE = "_", "stale"
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What must become of one outage. Times are seconds from the start; 0 is not (yet)."""
+
+    site: str
+    owner: str
+    since: int
+    until: int = 0
+    told: int = 0
+    removed: int = 0
+
+
+@dataclass
+class Month:
+    """Minute by minute: the results of each site, and whether each owner can be reached.
+
+    A result is 1 or 0, NOTHING for a Prometheus that is away, STALE for an exporter that is.
+    """
+
+    minutes: int
+    owner_of: dict[str, str]
+    results: dict[str, list[Any]]
+    reachable: dict[str, list[Any]]
+    exporter: list[Any]
+    removed_at: dict[str, int] = field(default_factory=dict)
+
+    def incidents(self) -> list[Incident]:
+        """What the rules must find, in the words of the README rather than in PromQL."""
+        return [incident for site in self.results for incident in self._of(site)]
+
+    def _of(self, site: str) -> Iterator[Incident]:
+        owner = self.owner_of[site]
+        results = self.results[site]
+        failing: int | None = None
+        answering: int | None = None
+        open_since: int | None = None
+        untold: list[tuple[int, int]] = []
+        for minute in range(self.minutes):
+            if minute == self.removed_at.get(site):
+                if open_since is not None:
+                    yield Incident(site, owner, open_since, removed=minute * 60)
+                yield from (Incident(site, owner, since, until) for since, until in untold)
+                return
+            seen = _seen(results, minute)
+            if seen is None:
+                answering = None
+                continue
+            probed, result = seen
+            if result == 0:
+                answering = None
+                failing = probed if failing is None else failing
+                if open_since is None and probed - failing >= DOWN_AFTER:
+                    open_since = failing
+                continue
+            failing = None
+            answering = probed if answering is None else answering
+            if open_since is not None and probed - answering >= RECOVER_AFTER:
+                untold.append((open_since, answering))
+                open_since = None
+            reachable = _seen(self.reachable[owner], minute)
+            if reachable and reachable[1] == 1:
+                for since, until in untold:
+                    yield Incident(site, owner, since, until, told=minute * 60)
+                untold.clear()
+        assert open_since is None and not untold, "the tail is too short"
+
+
+def _seen(values: list[Any], minute: int) -> tuple[int, Any] | None:
+    """The newest value that Prometheus goes by, and when (seconds) it came; None if none."""
+    for at in range(minute, max(-1, minute - LOOKBACK), -1):
+        if values[at] == STALE:
+            return None
+        if values[at] != NOTHING:
+            return at * 60, values[at]
+    return None
+
+
+def random_month(seed: int, days: int, incidents: int, sites: int, owners: int) -> Month:
+    """A month that is the same for the same numbers."""
+    dice = random.Random(seed)
+    minutes = days * 1440 + QUIET_TAIL
+    names = [f"site{n}" for n in range(sites)]
+    people = [f"owner{n}" for n in range(owners)]
+    month = Month(
+        minutes,
+        owner_of={name: people[n % owners] for n, name in enumerate(names)},
+        results={name: [1] * minutes for name in names},
+        reachable={person: _reachable(dice, minutes) for person in people},
+        exporter=[1] * minutes,
+    )
+    for _ in range(incidents):
+        _fail(dice, month, dice.choice(names), dice.choice((2, 3, 5, 15, 60, 400)))
+    # What must not become an incident: single failed probes.
+    for _ in range(incidents):
+        _fail(dice, month, dice.choice(names), 1)
+    for name in names:
+        for _ in range(days):
+            _miss(dice, [month.results[name]], NOTHING)
+    everything = [*month.results.values(), *month.reachable.values()]
+    for _ in range(days * 2):
+        _miss(dice, [*everything, month.exporter], NOTHING)
+        begin, end = _miss(dice, everything, STALE)
+        month.exporter[begin:end] = [0] * (end - begin)
+    for name in dice.sample(names, sites // 10):
+        month.removed_at[name] = at = dice.randrange(minutes // 2, minutes - 2 * QUIET_TAIL)
+        # While it is down, and while the exporter answers.
+        month.results[name][at - 10 : at] = [0] * 10
+        month.exporter[at - 10 : at + 10] = [1] * 20
+        month.results[name][at:] = [STALE] * (minutes - at)
+    return month
+
+
+def _reachable(dice: random.Random, minutes: int) -> list[int]:
+    """Nights and some whole days of peace."""
+    from_hour, to_hour = dice.randrange(17, 23), dice.randrange(7, 11)
+    away = {dice.randrange(minutes // 1440 + 1) for _ in range(minutes // 1440 // 4)}
+    return [
+        int(
+            minute >= minutes - QUIET_TAIL
+            or (to_hour <= minute // 60 % 24 < from_hour and minute // 1440 not in away)
+        )
+        for minute in range(minutes)
+    ]
+
+
+def _fail(dice: random.Random, month: Month, site: str, length: int) -> None:
+    begin = dice.randrange(1, month.minutes - QUIET_TAIL - length)
+    month.results[site][begin : begin + length] = [0] * length
+
+
+def _miss(dice: random.Random, series: list[list[Any]], how: str) -> tuple[int, int]:
+    """A gap. Not of about LOOKBACK: Prometheus 2 and 3 disagree on its last moment."""
+    length = dice.choice((1, 2, 3, 8, 20, 45))
+    begin = dice.randrange(1, len(series[0]) - QUIET_TAIL - length)
+    for values in series:
+        values[begin : begin + length] = [how] * length
+    return begin, begin + length
+
+
+def as_test(month: Month, found: list[Incident]) -> dict[str, Any]:
+    """The month and all that must come of it, as a file for promtool."""
+    series = [_series('up{job="exporter"}', month.exporter)]
+    series += [
+        _series(f'owner_reachable{{owner="{owner}"}}', values)
+        for owner, values in month.reachable.items()
+    ]
+    for site, results in month.results.items():
+        series.append(_series(f'probe_success{{site="{site}"}}', results))
+        for name, value in (
+            (f'site_info{{site="{site}", owner="{month.owner_of[site]}", provider="pro"}}', 1),
+            (f'site_down_after_seconds{{site="{site}"}}', DOWN_AFTER),
+            (f'site_recover_after_seconds{{site="{site}"}}', RECOVER_AFTER),
+        ):
+            there = [{1: value, 0: STALE}.get(up, NOTHING) for up in month.exporter]
+            if site in month.removed_at:
+                at = month.removed_at[site]
+                there[at:] = [STALE] * (month.minutes - at)
+            series.append(_series(name, there))
+    told = [incident for incident in found if incident.told]
+    ended = [incident for incident in found if incident.until]
+    removed = [incident for incident in found if incident.removed]
+    # `+ 0` takes the name away.
+    checks = [
+        _check(
+            "last_over_time(incident:opened:timestamp_seconds[90d]) + 0",
+            [(_labels(i, owner=i.owner, provider="pro", reason="unknown"), i.since) for i in found],
+        ),
+        _check(
+            "last_over_time(incident:ended:timestamp_seconds[90d]) + 0",
+            [(_labels(i, outcome="recovered"), i.until) for i in ended]
+            + [(_labels(i, outcome="removed"), i.removed) for i in removed],
+        ),
+        # Exactly these, once each, at that moment: nobody is told in their quiet time.
+        _check(
+            "count_over_time(incident:told:duration_seconds[90d])",
+            [
+                (
+                    _labels(
+                        i,
+                        owner=i.owner,
+                        provider="pro",
+                        reason="unknown",
+                        until=str(i.until),
+                        digest=str(i.told),
+                    ),
+                    1,
+                )
+                for i in told
+            ],
+        ),
+        *(
+            _check(
+                f'count by (owner) (count_over_time(ALERTS{{alertname="{alert}"}}[90d]))',
+                [
+                    (f'{{owner="{owner}"}}', count)
+                    for owner in month.reachable
+                    if (count := sum(i.owner == owner for i in those))
+                ],
+            )
+            for alert, those in (("SiteDown", found), ("IncidentResolved", told))
+        ),
+    ]
+    end = f"{month.minutes - 1}m"
+    return {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": series,
+                "promql_expr_test": [{"eval_time": end, **check} for check in checks],
+            }
+        ],
+    }
+
+
+def _labels(incident: Incident, **more: str) -> str:
+    pairs = {"site": incident.site, "since": str(incident.since), **more}
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in pairs.items()) + "}"
+
+
+def _check(expression: str, samples: list[tuple[str, int]]) -> dict[str, Any]:
+    expected = [{"labels": labels, "value": value} for labels, value in samples]
+    return {"expr": expression, "exp_samples": expected}
+
+
+def _series(name: str, values: list[Any]) -> dict[str, str]:
+    """In promtool's notation, where 1x3 is four times 1 and _x3 three times nothing."""
+    runs: list[tuple[Any, int]] = []
+    for value in values:
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    words = []
+    for value, count in runs:
+        if value == STALE:
+            words.append(STALE)
+            count -= 1
+            value = NOTHING
+        if count:
+            words.append(f"{value}x{count if value == NOTHING else count - 1}")
+    return {"series": name, "values": " ".join(words)}
+
+
+def live_through(month: Month, promtool: Path, expected: list[Incident] | None = None) -> str:
+    """Let the rules live through it: what promtool objects, '' if nothing.
+
+    `expected` are other incidents than those of the month itself.
+    """
+    found = month.incidents() if expected is None else expected
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "month.test.yml"
+        file.write_text(
+            yaml.safe_dump(as_test(month, found), default_flow_style=False, width=10**6)
+        )
+        run = subprocess.run(
+            [promtool, "test", "rules", file], capture_output=True, text=True, check=False
+        )
+    return "" if run.returncode == 0 else _difference(run.stdout + run.stderr)
+
+
+def _difference(text: str) -> str:
+    """What promtool expected and did not get, or got and did not expect."""
+    lines = []
+    for wanted, got in re.findall(r"exp: (.*)\n\s+got: (.*)", text):
+        before, after = (
+            set(re.findall(r"\{[^}]*\} \S+?(?=,|$)", part.replace("nil", "")))
+            for part in (wanted, got)
+        )
+        lines += [f"missing: {sample}" for sample in sorted(before - after)]
+        lines += [f"not expected: {sample}" for sample in sorted(after - before)]
+    return "\n".join(lines) or text
+
+
+def figures(month: Month) -> str:
+    """The month in numbers, an owner a line."""
+    found = month.incidents()
+    lines = []
+    for owner in month.reachable:
+        own = [i for i in found if i.owner == owner]
+        held = [i.told - i.until for i in own if i.told]
+        lines.append(
+            f"  {owner}: {len(own)} incidents, {len(held)} told once, "
+            f"{sum(bool(i.removed) for i in own)} closed silently with their site, "
+            f"longest held back {max(held, default=0) / 3600:.1f} h"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    from binaries import version_ends
+
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    for name, default in (
+        ("seed", 1),
+        ("days", 30),
+        ("incidents", 300),
+        ("sites", 40),
+        ("owners", 6),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    month = random_month(**vars(parser.parse_args()))
+    print(f"{len(month.incidents())} incidents in {month.minutes / 1440:.1f} days")
+    print(figures(month))
+    failed = 0
+    for end, programs in version_ends().items():
+        begin = time.monotonic()
+        objection = live_through(month, programs.promtool)
+        verdict = objection or "the same incidents, each told once, none lost"
+        print(f"{end} Prometheus, {time.monotonic() - begin:.0f} s: {verdict}")
+        failed += bool(objection)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
