@@ -80,6 +80,7 @@ def test_it_is_off_until_targets_are_allowed(tmp_path):
         ({"target": "http://169.254.169.254/latest/"}, 403, "never probed"),
         ({"target": "/run/docker.sock", "module": "socket"}, 403, "/run/docker.sock is not"),
         ({"target": "127.0.0.1", "module": "hosted", "hostname": "b.example"}, 400, "host header"),
+        ({"target": "127.0.0.1", "hostname": "a\r\nX-B: c"}, 400, "expected a host name"),
     ],
 )
 def test_what_cannot_be_probed_is_refused_with_a_sentence(tmp_path, query, status, text):

@@ -534,3 +534,9 @@ def test_phases_are_summed_over_redirects():
 def test_options_that_make_no_sense_are_refused(options, words):
     with pytest.raises(ValidationError, match=words):
         Options.model_validate(options)
+
+
+@pytest.mark.parametrize("name", ["Add to cart", "", "a/b", "a:b:c"])
+def test_a_name_for_tls_that_is_none_is_refused(name):
+    with pytest.raises(ValidationError, match="expected a host name"):
+        Options.model_validate({"server_name": name})

@@ -5,9 +5,10 @@ import ssl
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict
+from yarl import URL
 
 from dolcevita.config import Strict
 from dolcevita.probes import certificate
@@ -27,6 +28,16 @@ VERSIONS: dict[str, ssl.TLSVersion] = {
 _NAMES = {"TLSv1": "TLS 1.0", "TLSv1.1": "TLS 1.1", "TLSv1.2": "TLS 1.2", "TLSv1.3": "TLS 1.3"}
 
 
+def _host(text: str) -> str:
+    try:
+        host = URL.build(scheme="https", host=text).raw_host
+    except ValueError:
+        host = None
+    if not host:
+        raise ValueError("expected a host name such as www.example.com")
+    return host
+
+
 class TlsOptions(Strict):
     """How TLS is spoken. The files are in PEM form and read again when they change."""
 
@@ -38,7 +49,7 @@ class TlsOptions(Strict):
     """A certificate to show, with its chain; the key too, unless `key_file` has it."""
     key_file: Path | None = None
     """The key of `cert_file`."""
-    server_name: str | None = None
+    server_name: Annotated[str, AfterValidator(_host)] | None = None
     """The name to ask for and to find in the certificate, instead of the URL's host."""
     insecure: bool = False
     """Accept any certificate, for the sake of the rest."""

@@ -1,6 +1,7 @@
 """A module of blackbox_exporter as one of our probers, its options and what it expects."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -51,6 +52,8 @@ class Loaded:
         """For `?target=`, with `?hostname=`. Raises ValueError where they do not go together."""
         prober = self.module.prober
         options = self.options
+        if not re.fullmatch(r"[\w.:\[\]-]*", hostname):
+            raise ValueError("hostname: expected a host name such as www.example.com")
         if hostname and prober == "http":
             options = _with_host(options, hostname)
         if hostname and prober == "tcp" and not options.server_name:
