@@ -135,8 +135,13 @@ def _alert(
     for key in {"summary", "description", "runbook_url"} & words.keys():
         text = re.sub(LABEL, lambda match: known.get(match[1], match[1]), str(words[key]))
         annotations[key] = re.sub(VALUE, lambda match: VALUES.get(match[1], match[0]), text)
-    times = {"began": "14/07 20:31", "began_provider": "14/07 20:31", "lasted": "12m 30s"}
-    annotations |= {key: text for key, text in times.items() if key in words}
+    asked_for = {
+        "began": "14/07 20:31",
+        "began_provider": "14/07 20:31",
+        "evidence_url": "http://127.0.0.1:9714/site/shop.example.com",
+        "lasted": "12m 30s",
+    }
+    annotations |= {key: text for key, text in asked_for.items() if key in words}
     return {"status": status, "labels": labels, "annotations": annotations, **TIMES}
 
 

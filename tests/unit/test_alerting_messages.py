@@ -173,6 +173,24 @@ def test_text_fits_one_sms(render: Render, language: str, role: str, name: str) 
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("name", ["SiteDown", "ServerDown", "SiteDownEscalated"])
+@pytest.mark.parametrize(
+    ("site", "length", "fits"), [(4, 75, True), (45, 40, True), (45, 90, False)]
+)
+def test_provider_gets_the_link_to_what_was_seen_where_it_fits_one_sms(
+    render: Render, language: str, name: str, site: int, length: int, fits: bool
+) -> None:
+    url = "https://monitor.example.com/site/".ljust(length, "x")
+    told = alert(name, **BEGAN, evidence_url=url, runbook_url="docs/r.md")
+    told["labels"]["host" if name == "ServerDown" else "site"] = "s" * site
+    told["labels"]["reason"] = "missed"
+    text = render(f"dolcevita.{language}.provider.text", told)
+    assert text.endswith(f". {url}" if fits else ". docs/r.md")
+    assert len(text) <= SMS
+    assert f'href="{url}"' in render(f"dolcevita.{language}.provider.html", told)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("role", ["provider", "owner"])
 def test_html_shows_names_as_text(render: Render, language: str, role: str) -> None:
     hostile = alert("IncidentResolved", **BEGAN, lasted="1m")

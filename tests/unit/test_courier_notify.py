@@ -37,6 +37,8 @@ def alert(name: str, status: str, annotations: Mapping[str, str], **labels: str)
 
 
 PAGE = alert("SiteDown", "firing", {**BEGAN, "runbook_url": "https://r"}, **SITE, reason="timeout")
+LINKED = {**BEGAN, "runbook_url": "https://r", "evidence_url": "http://127.0.0.1:9714/site/shop"}
+FAR = {**LINKED, "evidence_url": f"https://{'far' * 30}/"}
 OTHERS = [
     alert("SiteDown", "resolved", {"lasted": "1d 2h"}, **SITE, reason="dns"),
     alert("SiteDown", "resolved", {}, **SITE, reason="gremlins"),
@@ -46,6 +48,8 @@ OTHERS = [
     alert("UplinkDown", "resolved", {"summary": "The uplink is lost"}, severity="critical"),
     alert("SiteSlow", "firing", {"summary": "shop is slow"}, **{**SITE, "severity": "warning"}),
     alert("Homemade", "firing", {}, severity="info", site="shop"),
+    alert("SiteDown", "firing", LINKED, **SITE, reason="timeout"),
+    alert("ServerDown", "firing", FAR, severity="critical", host="srv1"),
 ]
 RESOLVED = alert("IncidentResolved", "firing", {**BEGAN, "lasted": "12m"}, **SITE, reason="tls")
 MORE = alert("IncidentResolved", "firing", {"lasted": "1d 2h"}, **{**SITE, "site": "blog"})

@@ -35,8 +35,11 @@ _PAGE = _PAGES.get_template("evidence.html")
 
 
 def url(base: str, site: str) -> str:
-    """Where the page of a site is, below the exporter's address."""
-    return f"{base}/site/{quote(site, safe='')}"
+    """Where the page of a site is, below the exporter's address.
+
+    In letters that an SMS has: it has no ~.
+    """
+    return f"{base}/site/{quote(site, safe='').replace('~', '%7E')}"
 
 
 class EvidencePages:
