@@ -61,6 +61,11 @@ class Site:
     def down(self, at: float) -> bool:
         return any(i.start <= at < (i.end or at + 1) for i in self.incidents)
 
+    def lost(self, since: int, until: int) -> int:
+        """Seconds between the two in which it was down."""
+        ends = ((i.start, i.end or until) for i in self.incidents)
+        return sum(max(0, min(end, until) - max(start, since)) for start, end in ends)
+
 
 def write(file: Path, sites: int, days: int, end: int) -> None:
     """A past of `days` up to the unix time `end`, as OpenMetrics for promtool's backfill."""
@@ -148,8 +153,6 @@ def _fresh(sites: list[Site], begin: int, end: int) -> Family:
     for number, site in enumerate(sites):
         only = {"site": site.name}
         down = site.down(end)
-        lost = sum((i.end or end) - i.start for i in site.incidents)
-        month = 1 - lost / (end - begin)
         objective = (0.999, 0.995, 0.99, 0)[number % 4]
         values: list[tuple[str, Labels, float | None]] = [
             ("site:info", site.labels, 1),
@@ -161,13 +164,12 @@ def _fresh(sites: list[Site], begin: int, end: int) -> Family:
             ("site:probe_duration_seconds:median5m", only, None if down else site.speed),
             ("site:probe_duration_seconds:usual", only, site.speed * (0.6, 1, 1.1)[number % 3]),
             ("site:error_budget:ratio", site.labels,
-             1 - (1 - month) / (1 - objective) if objective else None),
+             1 - site.lost(end - 30 * DAY, end) / (30 * DAY * (1 - objective))
+             if objective else None),
         ]  # fmt: skip
         for window, days in (("24h", 1), ("7d", 7), ("30d", 30), ("90d", 90)):
             since = end - days * DAY
-            missed = sum(
-                max(0, (i.end or end) - max(i.start, since)) for i in site.incidents
-            ) / (end - max(since, begin))  # fmt: skip
+            missed = site.lost(since, end) / (end - max(since, begin))
             ratio = {**site.labels, "window": window}
             values.append(("site:availability:ratio", ratio, 1 - missed))
         if site.labels["instance"].startswith("https"):
@@ -262,10 +264,6 @@ def _in_depth(sites: list[Site], begin: int, end: int) -> Family:
 
         return value
 
-    def unless_down(value: float, otherwise: float | None) -> Value:
-        return lambda at: otherwise if site.down(at) else value
-
-    yield "probe_http_version", site.labels, times, unless_down(2, 0)
     codes = {i.start: 503.0 if i.reason == "status" else 0.0 for i in site.incidents}
 
     def code(at: int) -> float:
@@ -273,6 +271,7 @@ def _in_depth(sites: list[Site], begin: int, end: int) -> Family:
         return codes[began[0]] if began else 200
 
     yield "probe_http_status_code", site.labels, times, code
+    yield "probe_http_version", site.labels, times, lambda at: 2 if code(at) else 0
     for phase, seconds in PHASES.items():
         labels = {**site.labels, "phase": phase}
         yield "probe_http_duration_seconds", labels, times, spent(seconds)
@@ -286,17 +285,13 @@ def _in_depth(sites: list[Site], begin: int, end: int) -> Family:
         yield "probe_failure_info", reason, while_failing, _always(1)
 
     def budget(at: int) -> float:
-        lost = sum(max(0, min(i.end or at, at) - i.start) for i in site.incidents)
-        return 1 - lost / (30 * DAY * 0.01)
+        return 1 - site.lost(at - 30 * DAY, at) / (30 * DAY * 0.01)
 
     yield "site:error_budget:ratio", site.labels, range(begin, end - FRESH, 120), budget
     for window, seconds in (("1h", 3600), ("6h", 6 * 3600), ("3d", 3 * DAY)):
 
         def rate(at: int, seconds: int = seconds) -> float:
-            lost = sum(
-                max(0, min(i.end or at, at) - max(i.start, at - seconds)) for i in site.incidents
-            )
-            return lost / seconds / 0.01
+            return site.lost(at - seconds, at) / seconds / 0.01
 
         labels = {**site.labels, "window": window}
         yield "site:error_budget:burn_rate", labels, range(begin, end + 1, 120), rate

@@ -203,7 +203,6 @@ def big(
     decimals: int | None = None,
     steps: Steps = NEUTRAL,
     words: Mapping[float, tuple[str, str]] | None = None,
-    trend: bool = False,
     name: bool = False,
 ) -> stat.Panel:
     """Numbers to be read from three metres. `words`: (text, colour) in place of a number."""
@@ -213,12 +212,12 @@ def big(
         .mappings(_mappings(words or {}))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
         .color_mode(c.BigValueColorMode.BACKGROUND_SOLID)
-        .graph_mode(c.BigValueGraphMode.AREA if trend else c.BigValueGraphMode.NONE)
+        .graph_mode(c.BigValueGraphMode.NONE)
         .justify_mode(c.BigValueJustifyMode.CENTER)
         .text_mode(c.BigValueTextMode.VALUE_AND_NAME if name else c.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     )
-    return _asking(panel, queries, instant=not trend)
+    return _asking(panel, queries, instant=True)
 
 
 def lines(

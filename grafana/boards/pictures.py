@@ -4,6 +4,7 @@ Grafana itself is not needed. It is close to what Grafana shows, not the same.
 """
 
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,11 +22,12 @@ from matplotlib.ticker import MaxNLocator
 from boards import ask, history, replay
 from boards.build import models
 from boards.kit import GOOD, PALETTE
+from dolcevita.config import UserError
 from dolcevita.stack.packages import find_programs
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "dashboards"
-SITES, DAYS, END = 60, 30, 1786000000
+SITES, DAYS, END = 60, 90, 1786000000
 
 COLUMN, ROW, GAP, DPI = 54, 38, 8, 100
 """Pixels of a window of 1296: Grafana's grid."""
@@ -37,7 +39,10 @@ Draw = Callable[[Axes, Model, list[tuple[ask.Question, list[Any]]], ask.Span], N
 
 
 def main() -> None:
-    programs = find_programs(ROOT / ".stack")
+    try:
+        programs = find_programs(ROOT / ".stack", print)
+    except UserError as error:
+        sys.exit(str(error))
     FOLDER.mkdir(parents=True, exist_ok=True)
     mpl.rcParams.update({"font.size": 9, "text.color": TEXT})
     with tempfile.TemporaryDirectory() as scratch:
@@ -183,7 +188,7 @@ def _stat(axes: Axes, panel: Model, answers: Any, span: ask.Span) -> None:
             rise,
             text,
             fontsize=size,
-            color="white",
+            color=_ink(colour),
             weight="bold",
             ha="center",
             va="center",
@@ -242,7 +247,7 @@ def _table(axes: Axes, panel: Model, answers: Any, span: ask.Span) -> None:
                 axes.text(right - 6, y + 8, text, fontsize=8.5, color=TEXT, ha="right")
             else:
                 axes.text(
-                    left + 4, y + 8, text[: int((right - left) / 7.5)], fontsize=8.5, color=colour
+                    left + 4, y + 8, text[: int((right - left) / 8.5)], fontsize=8.5, color=colour
                 )
     if len(rows) > int((high - 24) // 26):
         axes.text(wide, -6, f"{len(rows)} rows, the rest by scrolling", fontsize=7, color=FAINT,

@@ -122,7 +122,6 @@ def _response() -> AnyPanel:
         empty="No answer",
         unit="s",
         decimals=2,
-        trend=True,
     )
 
 
