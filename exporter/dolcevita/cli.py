@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from dolcevita import probes
-from dolcevita.config import Config, UserError, did_you_mean, load
+from dolcevita.config import Config, Owner, UserError, did_you_mean, load
 from dolcevita.config.sites import check_url, parse_url
 
 app = typer.Typer(
@@ -133,6 +133,7 @@ def courier(
         str,
         typer.Option(help="Where Alertmanager reaches the courier, if not at --listen."),
     ] = "",
+    status: Status = STATUS,
 ) -> None:
     """Run the courier: follows the files, delivers through Apprise, watches Prometheus."""
     from dolcevita.courier import app as courier_app
@@ -141,7 +142,7 @@ def courier(
     with user_errors():
         host, port = _address(listen)
         files = Files(sites, people, base, templates or _templates(base), output, folder)
-        courier_app.run(files, alertmanager, prometheus, host, port, courier_url)
+        courier_app.run(files, alertmanager, prometheus, host, port, courier_url, status)
 
 
 @app.command(name="compile")
@@ -289,6 +290,90 @@ def whatif(
                 typer.echo(f"wrote {html}")
             else:
                 console.print(picture.text(rows))
+
+
+@app.command()
+def report(
+    owner: Annotated[str, typer.Option(help="Whose month; the only owner's without it.")] = "",
+    month: Annotated[
+        str, typer.Option(help="Such as 2027-07; without it, the month that was over last.")
+    ] = "",
+    format_: Annotated[
+        str, typer.Option("--format", help="html, markdown or json; else as --output ends.")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="Write here (.html, .md, .json) instead of printing.")
+    ] = None,
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    prometheus: PrometheusURL = PROMETHEUS_URL,
+) -> None:
+    """Tell how an owner's sites fared in a month: availability, incidents, answer times."""
+    from dolcevita import report as reports
+
+    with user_errors():
+        config = _load(sites, people)
+        chosen = _owner(config, owner, people)
+        wanted = format_ or (reports.format_of(output) if output else "") or "markdown"
+        if wanted not in reports.FORMATS:
+            expected = f"expected one of: {', '.join(reports.FORMATS)}"
+            raise UserError(f"--format: found '{wanted}', {expected}")
+        now = datetime.now(UTC).timestamp()
+        first = reports.parse_month(month) if month else reports.last_month(chosen, now)
+        found = asyncio.run(reports.asked(config, chosen, first, prometheus, now))
+        text = reports.FORMATS[wanted](found)
+        if output:
+            _write(output, text)
+            typer.echo(f"wrote {output}")
+        else:
+            typer.echo(text, nl=False)
+
+
+@app.command()
+def maintain(
+    name: Annotated[str, typer.Argument(metavar="SITE-or-HOST", help="What is worked on.")],
+    for_: Annotated[str, typer.Option("--for", help="For how long, such as 2h.")] = "",
+    because: Annotated[str, typer.Option(help="What for; visitors of the page read it.")] = "",
+    from_: Annotated[
+        str, typer.Option("--from", help='When, such as "2027-07-10 22:00"; now without it.')
+    ] = "",
+    not_counted: Annotated[
+        bool, typer.Option("--not-counted", help="Leave the time out of the availability.")
+    ] = False,
+    over: Annotated[bool, typer.Option("--over", help="It is over: alerts count again.")] = False,
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    alertmanager: AlertmanagerURL = ALERTMANAGER_URL,
+) -> None:
+    """Tell that a site, or all sites of a host, may be down for a while: nobody is paged."""
+    from dolcevita.courier import maintenance
+
+    with user_errors():
+        config = _load(sites, people)
+        works = maintenance.parse(config, name, for_ or "1s", because, from_, not not_counted)
+        if over:
+            ended = asyncio.run(maintenance.end(alertmanager, works.label, works.value))
+            if not ended:
+                raise UserError(f"{name}: no maintenance is known that was begun by hand")
+            typer.echo(f"{name}: maintenance is over")
+            return
+        if not for_ or not because:
+            missing = "--for 2h" if not for_ else '--because "new theme"'
+            raise UserError(f"maintain: say also {missing}, or --over to end one")
+        asyncio.run(maintenance.begin(alertmanager, works))
+        typer.echo(f"{name}: {works.label} in maintenance, {maintenance.told(config, works)}")
+
+
+def _owner(config: Config, name: str, people: Path) -> Owner:
+    """The owner of that name, or the only one."""
+    by_name = {owner.name: owner for owner in config.owners}
+    if name in by_name:
+        return by_name[name]
+    if name:
+        raise UserError(f"{people}: no owner is named '{name}': {did_you_mean(name, by_name)}")
+    if len(by_name) > 1:
+        raise UserError(f"--owner: {people} has several: {did_you_mean('', by_name)}")
+    return config.owners[0]
 
 
 def _target(

@@ -54,6 +54,7 @@ class Watched:
     stack: Stack
     lived: dict[str, Lived]
     down: str
+    seeded: int
 
     @property
     def url(self) -> str:
@@ -116,18 +117,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     # Its group follows the others every two minutes; what it records is the same sooner.
     slo = stack.folder / "prometheus/rules/slo.yml"
     slo.write_text(slo.read_text().replace("interval: 2m", "interval: 5s"))
-    write(stack.settings.data / "prometheus", list(lived.values()), programs)
+    seeded = write(stack.settings.data / "prometheus", list(lived.values()), programs)
     try:
         stack.start("exporter", "prometheus", "alertmanager")
         until(
-            lambda: (
+            lambda: bool(
                 stack.query("incident:open:timestamp_seconds")
                 and stack.query('site:availability:ratio{window="90d"}')
             ),
             "an incident, and the first availability of the rules",
             within=200,
         )
-        yield Watched(stack, lived, "mail")
+        yield Watched(stack, lived, "mail", seeded)
     finally:
         stack.stop()
         server.shutdown()

@@ -43,8 +43,11 @@ class Lived:
         ]
 
 
-def write(folder: Path, lived: list[Lived], programs: Programs) -> None:
-    """Make blocks of Prometheus' storage in `folder`, as its rules would have recorded."""
+def write(folder: Path, lived: list[Lived], programs: Programs) -> int:
+    """Make blocks of Prometheus' storage in `folder`, as its rules would have recorded.
+
+    Gives the unix time that was now to it.
+    """
     text = folder.with_suffix(".txt")
     now = int(time.time())
     with text.open("w") as file:
@@ -56,6 +59,7 @@ def write(folder: Path, lived: list[Lived], programs: Programs) -> None:
          "openmetrics", text, folder],
         check=True, capture_output=True,
     )  # fmt: skip
+    return now
 
 
 def _lines(site: Lived, now: int) -> Iterator[str]:
@@ -90,6 +94,7 @@ def _lines(site: Lived, now: int) -> Iterator[str]:
         ended = {**identity, "outcome": "recovered"}
         yield _line("incident:ended:timestamp_seconds", ended, until, until + 70)
         yield _line("incident:told:duration_seconds", told, until - since, until + 70)
+        yield _line("incident:held:duration_seconds", incident, 4000, until + 4000)
 
 
 def _line(name: str, labels: Mapping[str, str], value: float, at: int) -> str:

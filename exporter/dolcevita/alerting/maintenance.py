@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dolcevita.config import Site
+from dolcevita.config.status import Window
 
 BY_HAND = "dolcevita maintain"
 BY_FILE = "dolcevita status.yml"
@@ -65,4 +66,14 @@ def from_silences(silences: Iterable[Mapping[str, Any]], by: str) -> list[tuple[
             creator == by,
         )
         found.append((str(entry["id"]), work))
+    return found
+
+
+def planned(windows: tuple[Window, ...]) -> list[Maintenance]:
+    """Windows of status.yml, one for each site and host."""
+    found = []
+    for window in windows:
+        how = (window.start, window.end, window.because, window.counts)
+        found += [Maintenance("site", name, *how) for name in window.sites]
+        found += [Maintenance("host", name, *how) for name in window.hosts]
     return found

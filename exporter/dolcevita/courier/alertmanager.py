@@ -64,6 +64,25 @@ class Alertmanager:
         async with self.session.post(url, json=silence, timeout=SECONDS) as answer:
             answer.raise_for_status()
 
+    async def silences(self) -> list[dict[str, Any]]:
+        """Those that are in force or will be."""
+        async with self.session.get(self._at("/api/v2/silences"), timeout=SECONDS) as answer:
+            answer.raise_for_status()
+            found: list[dict[str, Any]] = await answer.json()
+            return [entry for entry in found if entry["status"]["state"] != "expired"]
+
+    async def silence(self, entry: dict[str, Any]) -> None:
+        """Begin a silence. Raises Refused with Alertmanager's words."""
+        url = self._at("/api/v2/silences")
+        async with self.session.post(url, json=entry, timeout=SECONDS) as answer:
+            if answer.status != 200:
+                raise Refused(" ".join((await answer.text()).split()))
+
+    async def end_silence(self, identity: str) -> None:
+        url = self._at(f"/api/v2/silence/{identity}")
+        async with self.session.delete(url, timeout=SECONDS) as answer:
+            answer.raise_for_status()
+
     async def runs_on(self, text: str) -> bool:
         """Whether its configuration is this text, told by the hash among its metrics."""
         async with self.session.get(self._at("/metrics"), timeout=SECONDS) as answer:

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from dolcevita.alerting import compile as compiler
 from dolcevita.config import UserError
-from dolcevita.courier import guard
+from dolcevita.config.status_file import StatusFile
+from dolcevita.courier import guard, maintenance
 from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.configuration import Configuration, Files, build
 from dolcevita.courier.notify import Deliveries, UnknownChannel
@@ -39,6 +41,7 @@ def run(
     host: str,
     port: int,
     courier_url: str = "",
+    status_file: Path = Path("status.yml"),
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -52,7 +55,7 @@ def run(
     url = courier_url or f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
     if not files.output.exists():
         prepare(files, url)
-    uvloop.run(_serve(files, alertmanager_url, prometheus_url, host, port, url))
+    uvloop.run(_serve(files, alertmanager_url, prometheus_url, host, port, url, status_file))
 
 
 async def _serve(
@@ -62,6 +65,7 @@ async def _serve(
     host: str,
     port: int,
     courier_url: str,
+    status_file: Path,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,6 +95,9 @@ async def _serve(
                 configuration.follow(),
                 guard.watch_prometheus(alertmanager),
                 guard.watch_alertmanager(alertmanager),
+                maintenance.keep(
+                    alertmanager, StatusFile(status_file), lambda: configuration.config
+                ),
             )
         finally:
             await runner.cleanup()

@@ -277,5 +277,6 @@ def _metrics(request: web.Request, metrics: Iterable[Metric]) -> web.Response:
 @web.middleware
 async def _secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
-    response.headers.update(SECURITY_HEADERS)
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

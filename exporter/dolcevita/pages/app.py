@@ -15,15 +15,16 @@ import aiohttp
 import jinja2
 from aiohttp import web
 
-from dolcevita.alerting.maintenance import Maintenance
-from dolcevita.config import Config, Site
+from dolcevita.alerting.maintenance import Maintenance, planned
+from dolcevita.config import Config, Site, UserError
 from dolcevita.config.status import LOGOS, Note, OwnerPage, Status
-from dolcevita.history import Prometheus
+from dolcevita.config.status_file import StatusFile
+from dolcevita.history import NoAnswer, Prometheus
 from dolcevita.pages import feeds
-from dolcevita.pages.file import StatusFile, planned
 from dolcevita.pages.memory import Memory, Past
 from dolcevita.pages.silences import Silences
 from dolcevita.pages.view import SHOWN_INCIDENTS, STATES, Seen, View, Wanted, headline, view
+from dolcevita.report import STYLE_HASH, as_html, month_of, parse_month
 from dolcevita.words import LANGUAGES, Words, preferred, words
 
 AHEAD = 60 * 86400.0
@@ -97,6 +98,7 @@ class Pages:
         self.session: aiohttp.ClientSession | None = None
         # Rendering takes a core for some tens of milliseconds: the scrapes go before it.
         self.one_at_a_time = asyncio.Semaphore(1)
+        self.one_report = asyncio.Semaphore(1)
 
     def routes(self) -> list[web.RouteDef]:
         owner = r"/status/{owner}/{token:[A-Za-z0-9_-]+}"
@@ -106,6 +108,7 @@ class Pages:
             web.get("/status.svg", self.asset),
             web.get(f"{owner}/logo", self.logo),
             web.get(f"{owner}/brand.css", self.brand),
+            web.get(owner + r"/report/{month:\d{4}-\d\d}", self.report),
             *(
                 web.get(prefix + path, handler)
                 for prefix, front in (("", "/"), (owner, ""))
@@ -207,6 +210,30 @@ class Pages:
         colour = page.colour if page else ""
         return web.Response(
             text=f":root {{ --brand: {colour}; }}\n" if colour else "", content_type="text/css"
+        )
+
+    async def report(self, request: web.Request) -> web.Response:
+        """An owner's month. 404 for one that is none, 503 without Prometheus."""
+        page = self._owner_page(request)
+        config, now = self.live.config, time.time()
+        assert page and self.session, "the route is of an owner's page, asked for while it runs"
+        owner = next(owner for owner in config.owners if owner.name == page.owner)
+        prometheus = Prometheus(self.session, self.prometheus_url)
+        try:
+            first = parse_month(request.match_info["month"])
+            # Large queries: one visitor's at a time.
+            async with self.one_report:
+                month = await month_of(config, owner, first, prometheus, now)
+        except NoAnswer:
+            text = words(owner.language)("no_history") + "\n"
+            raise web.HTTPServiceUnavailable(text=text) from None
+        except UserError:
+            raise web.HTTPNotFound(text="There is no such month.\n") from None
+        policy = f"default-src 'none'; style-src '{STYLE_HASH}'; frame-ancestors 'none'"
+        return web.Response(
+            text=await asyncio.to_thread(as_html, month),
+            content_type="text/html",
+            headers={"Content-Security-Policy": policy},
         )
 
     def _owner_page(self, request: web.Request) -> OwnerPage | None:

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dolcevita.report.month import Month, last_month, month_of, parse_month
-from dolcevita.report.render import FORMATS, as_html, as_json, as_markdown
+from dolcevita.report.month import Month, asked, last_month, month_of, parse_month
+from dolcevita.report.render import FORMATS, STYLE_HASH, as_html, as_json, as_markdown
 
 __all__ = [
     "FORMATS",
+    "STYLE_HASH",
     "SUFFIXES",
     "Month",
     "as_html",
     "as_json",
     "as_markdown",
+    "asked",
     "format_of",
     "last_month",
     "month_of",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import aiohttp
+
 from dolcevita.config import Config, Owner, UserError
 from dolcevita.history import Incident, Prometheus, Series, incidents, quoted
 
@@ -103,6 +105,13 @@ def last_month(owner: Owner, now: float) -> date:
     """The first day of the month that was over last, on the owner's clock."""
     today = datetime.fromtimestamp(now, ZoneInfo(owner.timezone)).date()
     return (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+
+
+async def asked(config: Config, owner: Owner, first: date, url: str, now: float) -> Month:
+    """The report, asked of the Prometheus at `url`. Raises UserError."""
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        # Two months to the minute take some time where there are hundreds of sites.
+        return await month_of(config, owner, first, Prometheus(session, url, 120), now)
 
 
 async def month_of(

@@ -24,6 +24,7 @@ class Words:
     texts: Mapping[str, str]
     reasons: Mapping[str, str]
     months: tuple[str, ...]
+    months_short: tuple[str, ...]
     decimal: str
 
     def __call__(self, key: str, count: float | None = None, /, **values: object) -> str:
@@ -83,12 +84,24 @@ class Words:
         local = datetime.fromtimestamp(at, zone)
         return f"{self.day(local)} {local.year}, {local:%H:%M}"
 
+    def clock_short(self, at: float, zone: ZoneInfo) -> str:
+        """The same without the year, for tables of the last months."""
+        local = datetime.fromtimestamp(at, zone)
+        return f"{local.day} {self.months_short[local.month - 1]}, {local:%H:%M}"
+
 
 @cache
 def words(language: str) -> Words:
     """The words of one of LANGUAGES."""
     data: dict[str, Any] = yaml.safe_load((_HERE / f"{language}.yml").read_text(encoding="utf-8"))
-    return Words(language, data["texts"], data["reasons"], tuple(data["months"]), data["decimal"])
+    return Words(
+        language,
+        data["texts"],
+        data["reasons"],
+        tuple(data["months"]),
+        tuple(data["months_short"]),
+        data["decimal"],
+    )
 
 
 def preferred(accept_language: str) -> str:

@@ -3,9 +3,8 @@
 import logging
 from pathlib import Path
 
-from dolcevita.alerting.maintenance import Maintenance
 from dolcevita.config import Config, ConfigError
-from dolcevita.config.status import Status, Window, load_status
+from dolcevita.config.status import Status, load_status
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +36,6 @@ class StatusFile:
                     log.error("%s", problem)
                 log.error("%s is refused; what it said before stays in force.", self.path.name)
         return self.status
-
-
-def planned(windows: tuple[Window, ...]) -> list[Maintenance]:
-    """Windows of status.yml, one for each site and host."""
-    found = []
-    for window in windows:
-        how = (window.start, window.end, window.because, window.counts)
-        found += [Maintenance("site", name, *how) for name in window.sites]
-        found += [Maintenance("host", name, *how) for name in window.hosts]
-    return found
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
