@@ -51,7 +51,7 @@ def find(settings: Settings, say: Callable[[str], None]) -> Stack | str:
         return "no Docker engine answers"
     if _run(["docker", "compose", "version"], ANSWER_WITHIN):
         return "docker has no compose plugin"
-    stack = _stack(settings)
+    stack = stack_of(settings)
     listing = subprocess.run(
         [*stack.compose, "config", "--format", "json"],
         capture_output=True,
@@ -147,9 +147,15 @@ def _is_well(stack: Stack) -> bool:
     return states.count("running healthy") == len(running)
 
 
-def _stack(settings: Settings) -> Stack:
-    """Compose for this project. Files outside its folder are mounted where they are."""
+def stack_of(settings: Settings) -> Stack:
+    """Compose for this project, without services yet.
+
+    Files outside its folder are mounted where they are; a docker-compose.override.yml counts.
+    """
     compose = ["docker", "compose", "--file", str(settings.folder / "docker-compose.yml")]
+    own = settings.folder / "docker-compose.override.yml"
+    if own.is_file():
+        compose += ["--file", str(own)]
     files = (settings.sites.resolve(), settings.people.resolve())
     outside = sorted({str(f.parent) for f in files if not f.is_relative_to(settings.folder)})
     if outside:
