@@ -208,6 +208,30 @@ def check(sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE) -> N
 
 
 @app.command()
+def backup(
+    archive: Annotated[
+        Path | None, typer.Argument(help="The file to write; else one in backups/.")
+    ] = None,
+) -> None:
+    """Back up a stack in Docker: history, delivery, Grafana, configuration, secrets."""
+    from dolcevita.stack import backup as backups
+    from dolcevita.stack.settings import read_settings
+
+    with user_errors():
+        backups.backup(read_settings(Path(), os.environ), archive, typer.echo)
+
+
+@app.command()
+def restore(archive: Annotated[Path, typer.Argument(help="What `dolcevita backup` wrote.")]) -> None:
+    """Put a backup into a stack in Docker that has no data yet."""
+    from dolcevita.stack import backup as backups
+    from dolcevita.stack.settings import read_settings
+
+    with user_errors():
+        backups.restore(read_settings(Path(), os.environ), archive, typer.echo)
+
+
+@app.command()
 def probe(
     target: Annotated[str, typer.Argument(metavar="NAME-or-URL")],
     sites: Sites = SITES,
