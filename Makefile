@@ -1,7 +1,7 @@
-# One word a task: up, test, soak, check, dashboards, pictures, lock, clean. `make` alone tells them.
+# One word a task: up, backup, restore, test, soak, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test soak check dashboards pictures lock clean
+.PHONY: help up backup restore test soak check dashboards pictures lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -11,6 +11,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 help:
 	@echo "make up     run the stack here, until Ctrl-C"
+	@echo "make backup write a backup of the stack in Docker; make restore FROM=FILE puts it back"
 	@echo "make test   run every test that this machine can run"
 	@echo "make soak   repeat for an hour what the tests do once"
 	@echo "make month  let the rules live through random months and compare what they tell"
@@ -21,6 +22,12 @@ help:
 
 up: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita up
+
+backup: $(VENV)/.run
+	@exec $(VENV)/bin/dolcevita backup
+
+restore: $(VENV)/.run
+	@exec $(VENV)/bin/dolcevita restore $(or $(FROM),$(error name the backup: make restore FROM=backups/NAME.tar.gz))
 
 # ARGS goes to pytest: make test ARGS="-k calendar". More workers than cores: most tests wait.
 test: $(VENV)/.test
