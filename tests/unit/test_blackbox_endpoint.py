@@ -26,6 +26,7 @@ modules:
   secret: {prober: http, http: {basic_auth: {username: me, password: hunter2}}}
   hosted: {prober: http, http: {headers: {host: a.example}}}
   socket: {prober: unix}
+  chat: {prober: websocket, timeout: 2s, websocket: {query_response: [{expect: hello}]}}
 """
 
 
@@ -115,6 +116,28 @@ def test_a_user_name_in_the_target_is_kept_nowhere(tmp_path):
     assert answers[0][0] == 200
     for _, text in answers:
         assert "hunter2" not in text
+
+
+def test_a_websocket_has_the_metrics_of_the_release_after_0_28(tmp_path):
+    query = {"target": "ws://127.0.0.1:{port}/", "module": "chat"}
+    ((status, text),) = asked(tmp_path, query)
+    assert status == 200
+    series = {line.split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    phase = 'probe_websocket_duration_seconds{{phase="{}"}}'.format
+    assert series == {
+        "probe_success",
+        "probe_duration_seconds",
+        "probe_dns_lookup_time_seconds",
+        "probe_ip_addr_hash",
+        "probe_ip_protocol",
+        "probe_websocket_connection_upgraded",
+        "probe_websocket_failed_due_to_regex",
+        "probe_websocket_status_code",
+        phase("resolve"),
+        phase("connect"),
+        phase("processing"),
+    }
+    assert "probe_websocket_status_code 200.0" in text
 
 
 def test_recent_results_are_listed_with_their_accounts(tmp_path):
