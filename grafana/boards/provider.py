@@ -115,9 +115,14 @@ def _reasons() -> AnyPanel:
 def _days() -> AnyPanel:
     return lines(
         "Incidents a day",
-        "By provider.",
+        "By provider; days in UTC.",
+        # Backwards, so that a bar stands where its day begins, and today has one.
         Query(
-            "sum by (provider) (count_over_time(incident:opened:timestamp_seconds{FILTER}[1d]))",
+            """
+            sum by (provider) (
+              count_over_time(incident:opened:timestamp_seconds{FILTER}[1d] offset -1d)
+            )
+            """,
             "{{provider}}",
         ),
         empty="No incident in this time.",
