@@ -92,10 +92,10 @@ async def serving(
 
 
 @contextmanager
-def blackhole() -> Iterator[int]:
+def blackhole(host: str = "127.0.0.1") -> Iterator[int]:
     """A port that answers no SYN: its backlog is full and nobody accepts."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         listener.listen(0)
         port: int = listener.getsockname()[1]
         waiting = []
