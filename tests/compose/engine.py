@@ -48,6 +48,11 @@ class Engine:
             self.process.wait(60)
             self.process = None
 
+    def address(self) -> str:
+        """This machine's address on the default bridge: host.docker.internal of containers."""
+        template = "{{(index .IPAM.Config 0).Gateway}}"
+        return self._docker("network", "inspect", "bridge", "--format", template).strip()
+
     def clean(self) -> None:
         """Remove every container and network, and the volumes."""
         containers = self._docker("ps", "--all", "--quiet").split()
