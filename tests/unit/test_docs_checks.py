@@ -79,3 +79,9 @@ def test_the_examples_load(kind, tmp_path, monkeypatch):
             Path(name).write_text("a-secret-of-some-length")
         config = load(*files(tmp_path, example), KINDS)
         assert all(site.kind == kind.name for site in config.sites)
+
+
+def test_the_readme_has_a_row_for_every_kind():
+    text = (PAGES.parents[1] / "README.md").read_text()
+    linked = set(re.findall(r"\(docs/checks/(\w+)\.md\)", text))
+    assert linked == {kind.name for kind in KINDS.values()} == set(OWN_PAGE)
