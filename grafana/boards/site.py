@@ -44,11 +44,11 @@ def build() -> dashboard.Dashboard:
     """The dashboard of the site that the variable chooses."""
     on = board("site", "Site", "All that is known of one site.", since="24h", refresh="30s")
     page = (
-        dashboard.DashboardLink("Evidence page")
+        dashboard.DashboardLink("Status and evidence")
         .type(d.DashboardLinkType.LINK)
         .icon("doc")
         .tooltip("What the exporter saw")
-        .url("${exporter}/site/${site:percentencode}")
+        .url("${exporter}/?site=${site:percentencode}#about")
         .target_blank(True)
     )
     itself = (
