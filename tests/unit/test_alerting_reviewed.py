@@ -111,7 +111,7 @@ def test_dead_link_is_no_link(language: str) -> None:
     case = next(
         case for case in messages.cases("provider") if case.name == "SiteDown critical firing"
     )
-    assert "<a " not in messages.page(amtool, language, "provider", case)
+    assert 'href="docs/' not in messages.page(amtool, language, "provider", case)
     [alert] = case.alerts
     words = {**alert["annotations"], "runbook_url": "https://example.com/r"}
     [html] = messages.rendered(
