@@ -21,7 +21,7 @@ from dolcevita.config.people import PeopleReader
 from waiting import until
 
 OWNERS = 240
-SEEDS = [1]
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 8))]
 
 
 def readable(path: Path, r: random.Random, now: datetime, url: str) -> Config:

@@ -85,6 +85,7 @@ def test_days_may_go_over_the_end_of_the_week_and_be_written_out(tmp_path: Path)
         ("2027-07-15", False),
         ("2028-08-14", True),  # The Monday before Assumption, a Tuesday.
         ("2028-08-16", False),
+        ("2028-07-15", False),  # After Bastille Day, a Friday: a Saturday is no working day.
         ("2029-12-31", True),  # The Monday before a New Year's Day beyond the horizon.
     ],
 )
