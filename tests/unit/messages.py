@@ -57,6 +57,20 @@ OTHER = {"job": "courier", "integration": "email", "channel": ""}
 
 TIMES = {"startsAt": "2027-07-14T18:31:00Z", "endsAt": "2027-07-14T18:43:30Z"}
 
+FOR_OWNERS = ("IncidentResolved", "ProviderOverdue", "ReportReady")
+"""What no provider is told."""
+
+REPORT = {
+    "status": "firing",
+    "labels": {"alertname": "ReportReady", "severity": "info", "owner": "marie", "month": "202706"},
+    "annotations": {
+        "summary": "Report of 2027-06: 3 incidents",
+        "incidents": "3",
+        "report_url": "https://status.example.com/status/marie/0a1b2c3d4e5f6071829a/report/2027-06",
+    },
+    **TIMES,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -92,7 +106,7 @@ def cases(role: str) -> Iterator[Case]:
     """Every notification that a person of that role may get."""
     for name, words in rules().items():
         alert, _, severity = name.partition(" ")
-        if role == "provider" and alert not in ("IncidentResolved", "ProviderOverdue"):
+        if role == "provider" and alert not in FOR_OWNERS:
             for status in ("firing", "resolved"):
                 yield Case(f"{name} {status}", (_alert(alert, severity, status, words),))
         about_site = "$labels.site" in str(words)
@@ -102,6 +116,7 @@ def cases(role: str) -> Iterator[Case]:
         ):
             yield Case(f"{name}", (_alert(alert, severity, "firing", words),))
     if role == "owner":
+        yield Case("ReportReady info", (REPORT,))
         words = rules()["IncidentResolved info"]
         for count in (2, 5):
             sites = [f"site{n}.example.com" for n in range(1, count + 1)]

@@ -37,6 +37,7 @@ OWNER_ROLES: dict[str, Callable[[Owner], tuple[bool, bool]]] = {
     "owner:resolved": lambda owner: ("resolved" in owner.hears, True),
     "owner:down": lambda owner: ("down" in owner.hears, True),
     "owner:warnings": lambda owner: ("warnings" in owner.hears, True),
+    "owner:report": lambda owner: ("report" in owner.hears, True),
     "owner:overdue": lambda owner: (owner.overdue_after is not None, not owner.overdue_wakes),
 }
 """Receiver of the base file: whether an owner hears it, and whether quiet time mutes it."""

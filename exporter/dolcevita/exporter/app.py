@@ -223,7 +223,7 @@ class Exporter:
         """The exporter's own metrics and those of the configuration."""
         now = datetime.now(UTC)
         works = self.pages.maintenance(now.timestamp())
-        of_sites = exposition.site_metrics(self.live.config, now, works)
+        of_sites = exposition.site_metrics(self.live.config, now, works, self.pages.addresses())
         where = exposition.evidence_metrics(self.live.config, self.external_url)
         return _metrics(request, [*self.registry.collect(), *of_sites, *where])
 

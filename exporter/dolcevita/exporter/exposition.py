@@ -33,6 +33,8 @@ HELP: Mapping[str, str] = {
     "owner_next_quiet_timestamp_seconds": "Unix time when quiet time begins; not during it",
     "owner_next_reachable_timestamp_seconds": "Unix time when quiet time ends; while it is",
     "owner_utc_offset_seconds": "What the owner's clock is ahead of UTC now",
+    "owner_hears_report": "1 for owners who hear of the month's report",
+    "owner_page_info": "Where an owner's visitors find their page; the url is their secret",
     "owner_overdue_after_seconds": "An incident that takes longer is overdue to the owner",
     "provider_escalate_after_seconds": "An incident that takes longer is for the provider `to`",
     "provider_utc_offset_seconds": "What the provider's clock is ahead of UTC now",
@@ -100,9 +102,15 @@ def probe_metrics(results: Iterable[tuple[Mapping[str, str], Result]]) -> Iterab
 
 
 def site_metrics(
-    config: Config, now: datetime, works: Iterable[Maintenance] = ()
+    config: Config,
+    now: datetime,
+    works: Iterable[Maintenance] = (),
+    pages: Mapping[str, str] = {},
 ) -> Iterator[Metric]:
-    """The configuration as metrics, so that rules name no site. `now` is an aware instant."""
+    """The configuration as metrics, so that rules name no site.
+
+    `now` is an aware instant, `pages` the addresses of the owners' pages by owner.
+    """
     under_way = [work for work in works if work.at(now.timestamp())]
     gauges = _Gauges()
     for site in config.sites:
@@ -126,6 +134,10 @@ def site_metrics(
         name, ahead = _NEXT[reachable(owner, now)]
         if change := ahead(owner, now):
             gauges.add(name, {"owner": owner.name}, change.timestamp())
+        if "report" in owner.hears:
+            gauges.add("owner_hears_report", {"owner": owner.name}, 1)
+        if url := pages.get(owner.name):
+            gauges.add("owner_page_info", {"owner": owner.name, "url": url}, 1)
         if owner.overdue_after:
             labels = {"owner": owner.name}
             gauges.add("owner_overdue_after_seconds", labels, owner.overdue_after)

@@ -77,7 +77,7 @@ class Shown:
     @property
     def base(self) -> str:
         """Where the page's own addresses begin."""
-        return f"/status/{quote(self.page.owner, safe='')}/{self.page.token}" if self.page else ""
+        return _base(self.page) if self.page else ""
 
 
 class Pages:
@@ -137,6 +137,11 @@ class Pages:
         status = self.file.look(self.live.config)
         works = [*self.silences.works, *planned(status.maintenance)]
         return [work for work in works if work.end > now and work.start < now + AHEAD]
+
+    def addresses(self) -> dict[str, str]:
+        """Where the page of each owner is, for the owners that have one and can be sent there."""
+        status = self.file.look(self.live.config)
+        return {page.owner: status.url + _base(page) for page in status.pages if status.url}
 
     async def page(self, request: web.Request) -> web.Response:
         """The page as HTML."""
@@ -315,6 +320,10 @@ def _html(shown: Shown, said: Words, language: str, title: str, notices: list[st
         shown=SHOWN_INCIDENTS,
         iso=lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+
+
+def _base(page: OwnerPage) -> str:
+    return f"/status/{quote(page.owner, safe='')}/{page.token}"
 
 
 def _notes(shown: Shown) -> list[Note]:
