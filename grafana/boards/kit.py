@@ -467,5 +467,5 @@ def _property(name: str, value: object) -> d.DynamicConfigValue:
     return d.DynamicConfigValue(id_val=name, value=value)
 
 
-TO_SITE = ("Open this site's dashboard", f"/d/{TAG}-site?var-site=${{__value.raw}}")
+TO_SITE = ("Open this site's dashboard", f"/d/{TAG}-site?var-site=${{__value.raw:percentencode}}")
 SITE = Column("Site", "site", link=TO_SITE)
