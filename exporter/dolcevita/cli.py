@@ -16,6 +16,7 @@ from rich.console import Console
 from dolcevita import probes
 from dolcevita.config import Config, Owner, UserError, did_you_mean, load
 from dolcevita.config.sites import check_url, parse_url
+from dolcevita.config.status import load_status
 
 app = typer.Typer(
     help="The monitoring stack that lets an independent enjoy dinner.",
@@ -172,7 +173,9 @@ def compile_(
 
 
 @app.command()
-def check(sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE) -> None:
+def check(
+    sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE, status: Status = STATUS
+) -> None:
     """Validate the two files, the rules (promtool) and the compiled Alertmanager file (amtool)."""
     from dolcevita.alerting import compile as compiler
     from dolcevita.stack.packages import find_programs
@@ -184,6 +187,12 @@ def check(sites: Sites = SITES, people: People = PEOPLE, base: Base = BASE) -> N
         count = f"{len(config.sites)} site{'s' if len(config.sites) != 1 else ''}"
         typer.echo(f"{sites}: {count}")
         typer.echo(f"{people}: {_names(config)}")
+        if status.exists():
+            page = load_status(status, config.sites, config.owners)
+            typer.echo(
+                f"{status}: {len(page.pages)} pages, {len(page.maintenance)} of maintenance, "
+                f"{len(page.notes)} notes"
+            )
         text = compiler.compile(
             config, base, _templates(base), "http://127.0.0.1:9715", datetime.now(UTC)
         )

@@ -103,7 +103,7 @@ def test_the_markdown_report_is_in_the_owners_language_and_takes_no_markup(
     run = report(watched, "--owner", "marie")
     assert run.returncode == 0, run.stderr
     french = words("fr")
-    assert run.stdout.startswith("# ") and "comment vont vos sites" in run.stdout
+    assert run.stdout.startswith("# ") and "comment se sont portés vos sites" in run.stdout
     assert f"## {french('report_response')}" in run.stdout
     english = report(watched, "--owner", "paul").stdout
     assert r"café \<b\>Léon\</b\>" in english
