@@ -209,7 +209,7 @@ def _put(stack: docker.Stack, archive: Path, service: str) -> None:
     """Fill the volume of a service whose container has just been made."""
     container = _container(stack, service)
     with (
-        _piped(stack, "cp", "--archive", "-", f"{container}:{DATA[service]}") as process,
+        _piped(stack, "cp", "-", f"{container}:{DATA[service]}") as process,
         tarfile.open(archive) as source,
         tarfile.open(fileobj=process.stdin, mode="w|") as out,
     ):
