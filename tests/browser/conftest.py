@@ -87,11 +87,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     fine = f"http://127.0.0.1:{server.server_address[1]}"
     stories = [
-        ("shop", "marie", "srv1", (Outage(3.3, 1500, "timeout"), Outage(40.6, 9000, "connect"))),
-        ("blog", "marie", "srv1", (Outage(40.6, 9300, "connect"),)),
-        ("api", "marie", "srv2", (Outage(12.5, 45, "status"), Outage(25.2, 400, "tls"))),
+        ("shop", "marie", "srv1", (Outage(3, 1500, "timeout"), Outage(40, 9000, "connect"))),
+        ("blog", "marie", "srv1", (Outage(40, 9300, "connect"),)),
+        ("api", "marie", "srv2", (Outage(12, 45, "status"), Outage(25, 400, "tls"))),
         ("intranet", "marie", "srv2", ()),
-        ("café <b>Léon</b>", "paul", "srv3", (Outage(20.1, 80000, "dns"),)),
+        ("café <b>Léon</b>", "paul", "srv3", (Outage(20, 80000, "dns"),)),
         ("mail", "paul", "srv3", ()),
     ]
     lived, entries = {}, []

@@ -16,9 +16,9 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Outage:
-    """Days ago that it began, how many seconds it took, and why."""
+    """How many days ago it began, at ten in the morning, UTC; how many seconds it took; why."""
 
-    days_ago: float
+    days_ago: int
     seconds: int
     reason: str
 
@@ -39,7 +39,7 @@ class Lived:
         return [
             (start, start + outage.seconds, outage.reason)
             for outage in self.outages
-            for start in [now - int(outage.days_ago * DAY)]
+            for start in [(now // DAY - outage.days_ago) * DAY + 10 * HOUR]
         ]
 
 

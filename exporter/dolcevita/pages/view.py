@@ -84,7 +84,11 @@ class Row:
         return self.availability.get("90d")
 
     def bar(self, level: str) -> str:
-        return pictures.runs(self.levels, level)
+        """The path of one level of the bar. That of fine days lies below those with trouble."""
+        levels = self.levels
+        if level == "fine":
+            levels = ["none" if level == "none" else "fine" for level in levels]
+        return pictures.runs(levels, level)
 
 
 @dataclass(frozen=True, slots=True)
