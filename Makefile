@@ -1,7 +1,7 @@
 # One word a task: up, backup, restore, test, soak, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up backup restore test soak check dashboards pictures lock clean
+.PHONY: help up backup restore test soak check dashboards pictures screenshots lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -29,9 +29,12 @@ backup: $(VENV)/.run
 restore: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita restore $(or $(FROM),$(error name the backup: make restore FROM=backups/NAME.tar.gz))
 
-# ARGS goes to pytest: make test ARGS="-k calendar". More workers than cores: most tests wait.
+# ARGS goes to pytest: make test ARGS="-k calendar". First what computes, a worker a core; then
+# what waits, many at a time, on a machine that is quiet enough to keep the time.
 test: $(VENV)/.test
-	$(VENV)/bin/pytest -n 12 --dist loadgroup $(ARGS)
+	@$(VENV)/bin/pytest -n auto --dist loadgroup tests/unit $(ARGS); computed=$$?; \
+	$(VENV)/bin/pytest -n 12 --dist loadgroup tests/integration tests/compose tests/browser $(ARGS); waited=$$?; \
+	exit $$(( computed > waited ? computed : waited ))
 
 soak: $(VENV)/.test
 	$(VENV)/bin/pytest -s -m soak $(ARGS)
@@ -72,6 +75,10 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.run
 # pip-tools has an environment of its own, so that nothing of it gets into the locks.
 LOCK := .stack/lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --strip-extras --annotation-style=line
+
+# The pictures of docs/, from the browser tests that take them.
+screenshots: $(VENV)/.test
+	SCREENSHOTS=docs/screenshots $(VENV)/bin/pytest tests/browser
 
 lock: export CUSTOM_COMPILE_COMMAND := make lock
 lock: .stack/lock/bin/pip-compile
