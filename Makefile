@@ -17,6 +17,7 @@ help:
 	@echo "make month  let the rules live through random months and compare what they tell"
 	@echo "make check  judge the configuration and the code"
 	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
+	@echo "make screenshots  take the pictures of the status page anew, for docs/"
 	@echo "make lock   bring the lock files up to date with pyproject.toml"
 	@echo "make clean  remove what make made; the data under .stack stays"
 
