@@ -1,5 +1,6 @@
 """A stack that has run for months, and a browser to look at it."""
 
+import os
 import shutil
 import sys
 import threading
@@ -132,6 +133,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     finally:
         stack.stop()
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go: into docs/ only by `make screenshots`."""
+    asked = os.environ.get("SCREENSHOTS")
+    return Path(asked) if asked else tmp_path_factory.mktemp("shots")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 DOLCEVITA = str(Path(sys.executable).with_name("dolcevita"))
 PARIS = ZoneInfo("Europe/Paris")
-SCREENSHOTS = Path(__file__).parent.parent.parent / "docs" / "screenshots"
 
 
 def report(watched: Watched, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -111,7 +110,7 @@ def test_the_markdown_report_is_in_the_owners_language_and_takes_no_markup(
     assert tables and all(line.endswith("|") for line in tables)
 
 
-def test_an_owners_page_has_their_report(watched: Watched, browser: Browser) -> None:
+def test_an_owners_page_has_their_report(watched: Watched, browser: Browser, shots: Path) -> None:
     month, _, _ = month_before()
     page = browser.new_page(viewport={"width": 900, "height": 1200}, device_scale_factor=2)
     errors: list[str] = []
@@ -121,7 +120,7 @@ def test_an_owners_page_has_their_report(watched: Watched, browser: Browser) -> 
     assert page.evaluate("getComputedStyle(document.body).maxWidth") == "800px", "it has its style"
     assert "mail" not in page.content() and "Léon" not in page.content()
     assert not [error for error in errors if "favicon" not in error and "404" not in error]
-    page.screenshot(path=SCREENSHOTS / "report-fr.png", full_page=True)
+    page.screenshot(path=shots / "report-fr.png", full_page=True)
     refused = page.goto(f"{watched.url}/status/marie/{TOKEN}/report/2019-13")
     assert refused and refused.status == 404
     page.close()

@@ -16,7 +16,6 @@ from waiting import until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-SCREENSHOTS = Path(__file__).parent.parent.parent / "docs" / "screenshots"
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
@@ -67,7 +66,7 @@ def row(page: Page, name: str) -> str:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_it_reads_well_on_every_screen_and_axe_finds_nothing_serious(
-    watched: Watched, browser: Browser, look: str
+    watched: Watched, browser: Browser, shots: Path, look: str
 ) -> None:
     with visiting(browser, watched.url + "/", look) as page:
         assert page.locator("html").get_attribute("lang") == look[-2:]
@@ -80,8 +79,7 @@ def test_it_reads_well_on_every_screen_and_axe_finds_nothing_serious(
             if violation["impact"] in ("serious", "critical")
         ]
         assert not serious, [(v["id"], [n["html"] for n in v["nodes"]]) for v in serious]
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"status-{look}.png", full_page=True)
+        page.screenshot(path=shots / f"status-{look}.png", full_page=True)
 
 
 def test_it_shows_what_prometheus_holds(watched: Watched, browser: Browser) -> None:
@@ -185,7 +183,7 @@ def test_the_keyboard_reaches_everything(watched: Watched, browser: Browser) -> 
 
 @pytest.mark.parametrize("look", ["desktop-light-en", "phone-dark-en"])
 def test_an_owners_page_bears_their_brand_and_nobody_elses_sites(
-    watched: Watched, browser: Browser, look: str
+    watched: Watched, browser: Browser, shots: Path, look: str
 ) -> None:
     with visiting(browser, f"{watched.url}/status/marie/{TOKEN}", look) as page:
         assert text(page, "h1") == "Les sites de Marie"
@@ -201,7 +199,7 @@ def test_an_owners_page_bears_their_brand_and_nobody_elses_sites(
             for violation in Axe().run(page).response["violations"]
             if violation["impact"] in ("serious", "critical")
         ]
-        page.screenshot(path=SCREENSHOTS / f"status-owner-{look}.png", full_page=True)
+        page.screenshot(path=shots / f"status-owner-{look}.png", full_page=True)
 
 
 def test_markup_in_names_and_notes_is_text(watched: Watched, browser: Browser) -> None:

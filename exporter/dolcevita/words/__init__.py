@@ -13,6 +13,7 @@ import yaml
 LANGUAGES = ("en", "fr")
 
 _HERE = Path(__file__).parent
+_FIRM = "\N{NO-BREAK SPACE}"
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -87,7 +88,7 @@ class Words:
     def clock_short(self, at: float, zone: ZoneInfo) -> str:
         """The same without the year, for tables of the last months."""
         local = datetime.fromtimestamp(at, zone)
-        return f"{local.day} {self.months_short[local.month - 1]}, {local:%H:%M}"
+        return f"{local.day}{_FIRM}{self.months_short[local.month - 1]}, {local:%H:%M}"
 
 
 @cache
