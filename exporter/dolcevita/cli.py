@@ -231,7 +231,9 @@ def backup(
 
 
 @app.command()
-def restore(archive: Annotated[Path, typer.Argument(help="What `dolcevita backup` wrote.")]) -> None:
+def restore(
+    archive: Annotated[Path, typer.Argument(help="What `dolcevita backup` wrote.")],
+) -> None:
     """Put a backup into a stack in Docker that has no data yet."""
     from dolcevita.stack import backup as backups
     from dolcevita.stack.settings import read_settings

@@ -99,8 +99,8 @@ def config(tmp_path, sites: str) -> Config:
 SITES = """
 sites:
   - http://plain.example
-  - {name: shop, url: "http://shop.example", every: 30s, down_after: 2m, host: srv1, objective: 99.9%,
-     expect: {under: 2s}, labels: {customer: acme}}
+  - {name: shop, url: "http://shop.example", every: 30s, down_after: 2m, host: srv1,
+     objective: 99.9%, expect: {under: 2s}, labels: {customer: acme}}
   - {name: uplink, url: "http://one.example", sentinel: true}
 """
 

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from dolcevita.stack.packages import Programs
 
 PROMETHEUS = Path(__file__).parent.parent.parent / "prometheus"
