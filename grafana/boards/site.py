@@ -48,7 +48,7 @@ def build() -> dashboard.Dashboard:
         .type(d.DashboardLinkType.LINK)
         .icon("doc")
         .tooltip("What the exporter saw")
-        .url("${exporter}/?site=${site:percentencode}#about")
+        .url("${exporter}/site/${site:percentencode}")
         .target_blank(True)
     )
     itself = (
