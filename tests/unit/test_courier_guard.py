@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
+import requests
 
 from alertmanagers import (
     ROOT,
@@ -41,6 +43,11 @@ def test_young_courier_raises_no_false_alarm() -> None:
 def test_proof_that_is_too_old_is_enough_at_once() -> None:
     assert not Verdict().look(0, 69, False)
     assert Verdict().look(0, 70, False)
+
+
+def test_proof_from_the_future_is_none() -> None:
+    assert not Verdict().look(0, -5, False)
+    assert Verdict().look(0, -3600, False)
 
 
 def test_waiting_begins_anew_when_alertmanager_did_not_answer() -> None:
@@ -207,3 +214,24 @@ def test_fresh_alertmanager_waits_until_it_knows_everything(
     sites = [f"over{n}" for n in range(5)]
     assert receiver.told("owner") == [("firing", "IncidentResolved", sites)]
     assert receiver.told("provider") == [("firing", "ServerDown", [""])]
+
+
+def test_clock_that_is_set_holds_everything_back(
+    scene: tuple[Running, Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = scene
+    ahead = 0.0
+    clock = SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
+    monkeypatch.setattr(guard, "time", clock)
+
+    def held() -> list[str]:
+        silences = requests.get(f"{running.url}/api/v2/silences", timeout=5).json()
+        return [silence["comment"] for silence in silences]
+
+    with watching(running.url, guard.watch_clock):
+        time.sleep(0.5)
+        assert not held()
+        ahead = -3600.0
+        until(lambda: held() == ["The clock was set"], "the silence", 5)
+        time.sleep(0.5)
+        assert len(held()) == 1

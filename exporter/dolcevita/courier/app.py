@@ -95,6 +95,7 @@ async def _serve(
                 configuration.follow(),
                 guard.watch_prometheus(alertmanager),
                 guard.watch_alertmanager(alertmanager),
+                guard.watch_clock(alertmanager),
                 maintenance.keep(
                     alertmanager, StatusFile(status_file), lambda: configuration.config
                 ),

@@ -1,7 +1,11 @@
-"""Sees to it that silence is not taken for recovery: a dead Prometheus, a fresh Alertmanager."""
+"""Sees to it that silence is not taken for recovery: a dead Prometheus, a fresh Alertmanager.
+
+The same for a clock that is set: then everything is too old, or not yet.
+"""
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +22,12 @@ SETTLE_SECONDS = 60.0
 
 RESEND_SECONDS = 35.0
 """By then a fresh Alertmanager has every alert: the resend delay and one evaluation."""
+
+CLOCK_SET_SECONDS = 30.0
+"""A clock this far from where it should be was set, or the machine was asleep."""
+
+SENT_AGAIN_SECONDS = 65.0
+"""By then every rule was evaluated, and its alerts were sent with the new time."""
 
 PERIOD_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -49,7 +59,8 @@ class Verdict:
     def look(self, now: float, age: float | None, raised: bool) -> bool:
         """`age` is how long ago the proof came, None when there is none; `raised` whether the
         guard's alert is firing already, as it is when the courier was restarted meanwhile."""
-        fresh = age is not None and age < STALE_SECONDS
+        # From the future: the clock was set back, and Prometheus cannot write until it catches up.
+        fresh = age is not None and -STALE_SECONDS < age < STALE_SECONDS
         if fresh:
             self._missing_since = None
             self._fresh_since = now if self._fresh_since is None else self._fresh_since
@@ -119,3 +130,23 @@ async def watch_alertmanager(alertmanager: Alertmanager) -> None:
         except Unreachable:
             pause = LOOK_AGAIN_SECONDS
         await asyncio.sleep(pause)
+
+
+async def watch_clock(alertmanager: Alertmanager) -> None:
+    """Hold everything back when the clock was set, until Prometheus has sent it again, forever.
+
+    An hour ahead, all alerts have run out at once and would be told as resolved. An hour back,
+    Alertmanager's log is from the future, and it would tell the same again and again.
+    """
+    before = time.time() - time.monotonic()
+    while True:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        now = time.time() - time.monotonic()
+        if abs(now - before) >= CLOCK_SET_SECONDS:
+            try:
+                until = datetime.now(UTC) + timedelta(seconds=SENT_AGAIN_SECONDS)
+                await alertmanager.hush(until, "The clock was set")
+            except Unreachable:
+                continue
+            log.warning("the clock was set by %+.0f s", now - before)
+        before = now
