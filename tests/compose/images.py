@@ -64,8 +64,9 @@ USER 472
 CMD ["python3", "-u", "/opt/grafana.py"]
 """
 GRAFANA_PROGRAM = """
-import http.server, json, os, sqlite3, time
+import http.server, json, os, signal, sqlite3, sys, time
 os.umask(0o027)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with sqlite3.connect("/var/lib/grafana/grafana.db") as database:
     database.execute("create table if not exists star (made real)")
     database.execute("insert into star values (?)", [time.time()])

@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("compose")]
 
 KILLS_IN_SOAK = 50
 
+OUTAGE = (START_DELAY + 10, START_DELAY + 25)
+"""Seconds. What begins and ends while Alertmanager starts is told to the owner, and not paged."""
+
 RETOLD = 75
 """Seconds in which a restarted Alertmanager has heard of everything from Prometheus again."""
 
@@ -46,17 +49,17 @@ def _nobody(scene: Scene) -> None:
 def july(own_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """Played when a test asks for it: dinner in quiet hours, a blip, incidents and four kills."""
     # The scenes need to know the quiet hours before the stack is up.
-    begin = next_minute(time.time() + 50)
+    begin = next_minute(time.time() + 70)
     end = begin + 60
     quiet: dict[str, object] = {"hours": f"{clock(begin)}-{clock(end)}"}
 
     def scenes(host: Callable[[str], Host]) -> list[Scene]:
-        spread = [begin - 15 + 14 * n + dice.uniform(0, 6) for n in range(4)]
+        spread = [begin - 15 + 9 * n + dice.uniform(0, 6) for n in range(4)]
         return [
-            Scene("dinner", host("dinner"), _at(begin + 4, 32), sites=3, quiet=quiet),
+            Scene("dinner", host("dinner"), _at(begin + 2, 54), sites=3, quiet=quiet),
             Scene("blip", host("blip"), _at(begin + 10, 1.2)),
             *(
-                Scene(f"guest{n}", host(f"guest{n}"), _at(start, dice.uniform(20, 40)))
+                Scene(f"guest{n}", host(f"guest{n}"), _at(start, dice.uniform(*OUTAGE)))
                 for n, start in enumerate(spread)
             ),
             Scene("reboot", host("reboot"), _nobody),
@@ -201,7 +204,7 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
     def incidents(scene: Scene) -> None:
         while not over:
             time.sleep(dice.uniform(2, 20))
-            scene.outage(dice.uniform(12, 40))
+            scene.outage(dice.uniform(*OUTAGE))
             outages[scene.name] += 1
             until(
                 lambda: told(scene) == outages[scene.name],
