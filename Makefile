@@ -1,7 +1,7 @@
-# One word a task: up, backup, restore, test, soak, check, dashboards, pictures, lock, clean. `make` alone tells them.
+# One word a task: up, backup, restore, test, soak, month, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up backup restore test soak check dashboards pictures screenshots lock clean
+.PHONY: help up backup restore test soak month check dashboards pictures screenshots lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.

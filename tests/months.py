@@ -123,6 +123,9 @@ def random_month(seed: int, days: int, incidents: int, sites: int, owners: int) 
         reachable={person: _reachable(dice, minutes) for person in people},
         exporter=[1] * minutes,
     )
+    if days > 25:
+        # Three weeks away.
+        month.reachable[people[0]][2 * 1440 : 23 * 1440] = [0] * (21 * 1440)
     for _ in range(incidents):
         _fail(dice, month, dice.choice(names), dice.choice((2, 3, 5, 15, 60, 400)))
     # What must not become an incident: single failed probes.
