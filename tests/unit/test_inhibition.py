@@ -13,52 +13,15 @@ import pytest
 import requests
 import yaml
 
-from alertmanagers import ROOT, Running, alertmanager, programs, project, receiving
+from alertmanagers import Running, alertmanager, programs, project, receiving
+from catalogue import SITES, SITES_AND_HOSTS, STACK, STACK_ALERTS, Kind
 from dolcevita.alerting.compile import compile, write
 from dolcevita.config import Config
 from dolcevita.config.people import PeopleReader
 from waiting import until
 
-SITE, HOST, STACK, PAIR = ("site", "host"), ("host",), (), ("pair",)
-"""What alerts are about, as the labels that say so."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An alert of the rules: its name, one of its severities, and what it is about."""
-
-    name: str
-    severity: str
-    about: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}({self.severity})"
-
-
-HOSTS = ("ServerDown", "ServerDownEscalated")
-STACKS = (
-    "AlertmanagerUnreachable ConfigRejected CourierDown DiskFilling DiskFull ExporterDown "
-    "NotificationsFailing PrometheusSilent RulesFailing RulesLate UplinkDown Watchdog"
-).split()
+PAIR = ("pair",)
 TOLD_THOUGH_DOWN = ("SiteDown", "SiteDownEscalated", "ProviderOverdue", "IncidentResolved")
-
-
-def alerts_of_the_rules() -> list[Kind]:
-    """Every alert that can reach Alertmanager, once for each severity."""
-    found = {Kind("PrometheusSilent", "critical", STACK)}
-    for file in (ROOT / "prometheus/rules").glob("*.yml"):
-        for group in yaml.safe_load(file.read_text())["groups"]:
-            for rule in group["rules"]:
-                if name := rule.get("alert"):
-                    about = HOST if name in HOSTS else STACK if name in STACKS else SITE
-                    found.add(Kind(name, rule["labels"]["severity"], about))
-    return sorted(found, key=str)
-
-
-ALERTS = alerts_of_the_rules()
-SITES = [kind for kind in ALERTS if kind.about == SITE]
-SITES_AND_HOSTS = [kind for kind in ALERTS if kind.about != STACK]
-STACK_ALERTS = [kind for kind in ALERTS if kind.about == STACK]
 
 
 def silences(source: Kind, target: Kind, same: str) -> bool:
