@@ -294,6 +294,8 @@ def live_through(month: Month, promtool: Path, expected: list[Incident] | None =
         run = subprocess.run(
             [promtool, "test", "rules", file], capture_output=True, text=True, check=False
         )
+    if run.returncode < 0:
+        raise RuntimeError(f"promtool was ended by signal {-run.returncode}")
     return "" if run.returncode == 0 else _difference(run.stdout + run.stderr)
 
 
