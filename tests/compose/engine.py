@@ -16,6 +16,9 @@ from waiting import until
 DATA = CACHE / "engine"
 """Kept between runs, for its images: to make them takes longer than all tests."""
 
+LOCK = Path(tempfile.gettempdir()) / "dolcevita-engine.lock"
+"""Of the whole machine: two engines take each other's firewall rules away."""
+
 
 class Engine:
     """A dockerd that only root can start. `environment` is what the docker command needs."""
@@ -85,7 +88,7 @@ def answers(environment: dict[str, str]) -> bool:
 def engine() -> Iterator[Engine]:
     """A running engine without containers, stopped at the end; one at a time on this machine."""
     DATA.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "engine.lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
+    with LOCK.open("w") as lock, tempfile.TemporaryDirectory() as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
         made = Engine(Path(folder))
         try:

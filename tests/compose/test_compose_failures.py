@@ -62,12 +62,12 @@ class Broken(Town):
         """Packets of a container that match are dropped, in both directions."""
         inside = ["nsenter", "--net", f"--target={self.pid(service)}", "iptables", "--wait"]
         for chain in ("INPUT", "OUTPUT"):
-            subprocess.run([*inside, "--insert", chain, *rule, "--jump=DROP"], check=True)
+            subprocess.run([*inside, "--insert", chain, *rule, "--jump", "DROP"], check=True)
         try:
             yield
         finally:
             for chain in ("INPUT", "OUTPUT"):
-                subprocess.run([*inside, "--delete", chain, *rule, "--jump=DROP"], check=True)
+                subprocess.run([*inside, "--delete", chain, *rule, "--jump", "DROP"], check=True)
 
     def set_clocks(self, seconds: int) -> None:
         """All containers at once, as when the machine's clock is set."""
