@@ -74,7 +74,8 @@ class Month:
             if minute == self.removed_at.get(site):
                 if open_since is not None:
                     yield Incident(site, owner, open_since, removed=minute * 60)
-                yield from (Incident(site, owner, since, until) for since, until in untold)
+                for since, until in untold:
+                    yield Incident(site, owner, since, until, self._reached(owner, minute))
                 return
             seen = _seen(results, minute)
             if seen is None:
@@ -98,6 +99,14 @@ class Month:
                     yield Incident(site, owner, since, until, told=minute * 60)
                 untold.clear()
         assert open_since is None and not untold, "the tail is too short"
+
+    def _reached(self, owner: str, minute: int) -> int:
+        """Seconds: when the owner can be reached, from `minute` on."""
+        return 60 * next(
+            at
+            for at in range(minute, self.minutes)
+            if (seen := _seen(self.reachable[owner], at)) and seen[1] == 1
+        )
 
 
 def _seen(values: list[Any], minute: int) -> tuple[int, Any] | None:
