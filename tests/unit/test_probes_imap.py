@@ -7,6 +7,7 @@ from dolcevita.probes import Reason
 from dolcevita.probes.imap import KIND
 from mailservers import PASSWORD, USERNAME, dovecot, home
 from peers import attempt, says, talking
+from waiting import until
 from webserver import has, run, sample
 
 LOGIN = {"username": USERNAME, "password": PASSWORD}
@@ -60,7 +61,7 @@ def test_a_wrong_password(server, scheme):
 def test_it_sees_a_goodbye_not_a_lost_connection(server):
     probed(server, "imaps", LOGIN)
     ports, _ = server
-    assert "Logged out" in ports.log.read_text().splitlines()[-1]
+    until(lambda: "Logged out" in ports.log.read_text().splitlines()[-1], "the goodbye in the log")
 
 
 def test_a_mailbox_that_does_not_open_after_the_login():
