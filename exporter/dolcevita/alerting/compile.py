@@ -65,7 +65,7 @@ def compile(
         data["receivers"].append({"name": NOBODY})
     quiet = _quiet(config, now)
     data["route"] = _expanded(data["route"], "", config, set(quiet))
-    data["receivers"] += [receiver(person, role, courier_url) for role, person in _people(config)]
+    data["receivers"] += _receivers(config, courier_url)
     if config.watchdog:
         data["receivers"].append(sign_of_life(WATCHDOG, config.watchdog))
     data["time_intervals"] = [
@@ -86,11 +86,14 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def find_amtool() -> Path | None:
@@ -137,6 +140,19 @@ def _people(config: Config) -> Iterator[tuple[Role, Person]]:
         yield "provider", provider
     for owner in config.owners:
         yield "owner", owner
+
+
+def _receivers(config: Config, courier_url: str) -> list[dict[str, Any]]:
+    """Everybody's receiver. Raises ConfigError with the problems of all of them."""
+    receivers, refused = [], []
+    for role, person in _people(config):
+        try:
+            receivers.append(receiver(person, role, courier_url))
+        except ConfigError as error:
+            refused.append(error)
+    if refused:
+        raise ConfigError.all(refused)
+    return receivers
 
 
 def _quiet(config: Config, now: datetime) -> dict[str, list[dict[str, Any]]]:

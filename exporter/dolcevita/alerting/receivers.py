@@ -1,10 +1,17 @@
 """One person's channels as one Alertmanager receiver."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import apprise
+
 from dolcevita.config import Channel, ConfigError, Person, Problem
+from dolcevita.config.problems import nearest
+
+# Apprise's own log lines may hold the secrets of a URL.
+logging.getLogger("apprise").disabled = True
 
 Role = Literal["provider", "owner"]
 
@@ -50,13 +57,20 @@ def receiver(person: Person, role: Role, courier_url: str) -> dict[str, Any]:
     """The receiver `role/name`, as Alertmanager's configuration has it.
 
     Owners are never sent "resolved": their good news is an alert of its own. Raises ConfigError
-    when a file that should hold an address or a secret cannot be read.
+    for every channel that Apprise does not know, or whose file cannot be read.
     """
     result: dict[str, Any] = {"name": f"{role}/{person.name}"}
+    refused = []
     for index, channel in enumerate(person.notify):
-        kind, block = _block(person, role, index, channel, courier_url)
+        try:
+            kind, block = _block(person, role, index, channel, courier_url)
+        except ConfigError as error:
+            refused.append(error)
+            continue
         block["send_resolved"] = role == "provider" and block.get("send_resolved", True)
         result.setdefault(kind, []).append(block)
+    if refused:
+        raise ConfigError.all(refused)
     return result
 
 
@@ -114,6 +128,7 @@ def _block(
             return "webhook_configs", {"url": _url_of(channel)}
         case "apprise":
             # The Apprise URL holds the secret and stays with the courier.
+            _check_apprise(channel)
             url = f"{courier_url.rstrip('/')}/notify/{_courier_name(person, role, index)}"
             return "webhook_configs", {"url": url}
         case "email":
@@ -131,6 +146,31 @@ def _block(
 def _url_of(channel: Channel) -> str:
     # Newer Alertmanagers take a URL for a template: braces are written so that none sees one.
     return text_of(channel).replace("{", "%7B").replace("}", "%7D")
+
+
+def _check_apprise(channel: Channel) -> None:
+    """Raises ConfigError for a URL that Apprise cannot send to, without showing it."""
+    url = text_of(channel)
+    if apprise.Apprise.instantiate(url) is not None:
+        return
+    known = apprise.NotificationManager().schemas()  # type: ignore[no-untyped-call]
+    scheme = url.partition("://")[0].lower()
+    if scheme in known:
+        message = (
+            f"found a '{scheme}://' URL (not shown, it may hold a secret) that Apprise cannot "
+            "use: compare it with what the Apprise documentation shows for this service"
+        )
+    else:
+        match = nearest(scheme, known)
+        hint = (
+            f"did you mean '{match}://'?"
+            if match
+            else "expected one of the Apprise documentation, such as ntfys://ntfy.example.com/topic"
+        )
+        message = f"found a URL of a service that Apprise does not know: {hint}"
+    file, _, line = channel.source.rpartition(":")
+    key, files = ("apprise_file", [file_of(channel)]) if channel.file else ("apprise", [])
+    raise ConfigError([Problem(file, int(line), f"{key}: {message}")], files)
 
 
 def _courier_name(person: Person, role: Role, index: int) -> str:

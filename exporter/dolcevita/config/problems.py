@@ -39,6 +39,12 @@ class ConfigError(UserError):
         self.files = tuple(files)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    @classmethod
+    def all(cls, errors: Iterable["ConfigError"]) -> "ConfigError":
+        """Several as one."""
+        known = list(errors)
+        return cls((p for e in known for p in e.problems), (f for e in known for f in e.files))
+
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known word most like `word` in any case, or ''. Likeness is from 0 to 1."""

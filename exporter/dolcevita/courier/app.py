@@ -50,8 +50,6 @@ def run(
     and UserError for an address that cannot be listened on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Apprise's own log lines may hold the secrets of a URL.
-    logging.getLogger("apprise").disabled = True
     url = courier_url or f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
     if not files.output.exists():
         prepare(files, url)
