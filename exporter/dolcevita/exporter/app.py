@@ -4,25 +4,31 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
-from prometheus_client.core import Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from dolcevita import probes
-from dolcevita.config import ConfigError, UserError, did_you_mean
+from dolcevita.config import ConfigError, Site, UserError, did_you_mean
 from dolcevita.exporter import batches, disk, exposition
 from dolcevita.exporter.blackbox.allowed import Allowed
 from dolcevita.exporter.blackbox.endpoint import Blackbox
 from dolcevita.exporter.blackbox.live import Modules
 from dolcevita.exporter.evidence import EvidencePages
-from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.live import Live
+from dolcevita.exporter.roster import Roster
 from dolcevita.exporter.scrape import Prober, budget
 from dolcevita.pages.app import Pages, Sources
 from dolcevita.probes import heartbeat
@@ -119,6 +125,7 @@ class Exporter:
         self.registry = CollectorRegistry()
         self.prober = Prober(self.registry)
         self.external_url = external_url.rstrip("/")
+        self._roster = Roster(live.config.sites, self.external_url)
         self.evidence = EvidencePages(lambda: live.config, self.prober)
         self.pages = Pages(live, self.prober.last, sources)
         modules = modules or Modules(None)
@@ -140,6 +147,12 @@ class Exporter:
             "Unix time when usable files were last read",
             registry=self.registry,
         ).set_function(lambda: live.loaded_at)
+
+    def roster(self) -> Roster:
+        """The sites of the configuration in force."""
+        if self._roster.sites is not self.live.config.sites:
+            self._roster = Roster(self.live.config.sites, self.external_url)
+        return self._roster
 
     def app(self) -> web.Application:
         """The aiohttp application; it follows the files while it runs."""
@@ -191,24 +204,22 @@ class Exporter:
         if batch is None:
             text = f"'{name}' is no batch: their names are in /sd, such as 15s.10s.0.1.\n"
             return web.Response(status=404, text=text)
-        sites = batches.members(batch, self.live.config.sites)
+        roster = self.roster()
         seconds = _budget(request, batch.timeout + batches.SPARE)
-        results = await self.prober.sites(sites, seconds)
-        return _metrics(
-            request,
-            exposition.probe_metrics((exposition.site_labels(site), r) for site, r in results),
-        )
+        return await self._probed(roster, roster.members(batch), seconds)
 
     async def _probe_site(self, request: web.Request, name: str) -> web.Response:
-        by_name = {site.name: site for site in self.live.config.sites}
-        site = by_name.get(name)
+        roster = self.roster()
+        site = roster.by_name.get(name)
         if site is None:
-            text = f"No site is named '{name}': {did_you_mean(name, by_name)}\n"
+            text = f"No site is named '{name}': {did_you_mean(name, roster.by_name)}\n"
             return web.Response(status=404, text=text)
-        results = await self.prober.sites([site], _budget(request, site.timeout + batches.SPARE))
-        return _metrics(
-            request, exposition.probe_metrics([(exposition.site_labels(site), results[0][1])])
-        )
+        seconds = _budget(request, site.timeout + batches.SPARE)
+        return await self._probed(roster, [site], seconds)
+
+    async def _probed(self, roster: Roster, sites: Sequence[Site], seconds: float) -> web.Response:
+        results = await self.prober.sites(sites, seconds)
+        return _metrics(exposition.probe_metrics((roster.labels(site), r) for site, r in results))
 
     async def ping(self, request: web.Request) -> web.Response:
         """A job reports: its heartbeat is noted. 404 where no site has the token."""
@@ -223,9 +234,13 @@ class Exporter:
         """The exporter's own metrics and those of the configuration."""
         now = datetime.now(UTC)
         works = self.pages.maintenance(now.timestamp())
-        of_sites = exposition.site_metrics(self.live.config, now, works, self.pages.addresses())
-        where = exposition.evidence_metrics(self.live.config, self.external_url)
-        return _metrics(request, [*self.registry.collect(), *of_sites, *where])
+        config = self.live.config
+        return _metrics(
+            generate_latest(self.registry).decode(),
+            self.roster().metrics,
+            exposition.maintenance_metrics(config.sites, now, works),
+            exposition.people_metrics(config, now, self.pages.addresses()),
+        )
 
     async def healthy(self, request: web.Request) -> web.Response:
         """200 while the event loop runs."""
@@ -269,9 +284,9 @@ def _budget(request: web.Request, otherwise: float) -> float:
         raise web.HTTPBadRequest(text=text) from None
 
 
-def _metrics(request: web.Request, metrics: Iterable[Metric]) -> web.Response:
-    body, content_type = exposition.encode(Families(metrics), request.headers.get("Accept", ""))
-    return web.Response(body=body, headers={"Content-Type": content_type})
+def _metrics(*texts: str) -> web.Response:
+    headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    return web.Response(body="".join(texts).encode(), headers=headers)
 
 
 @web.middleware

@@ -1,7 +1,7 @@
 """Which sites are probed together in one scrape."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -30,12 +30,6 @@ class Batch:
         return (
             f"{format_duration(self.every)}.{format_duration(self.timeout)}"
             f".{self.shard}.{self.count}"
-        )
-
-    def has(self, site: Site) -> bool:
-        """Whether the site is in it."""
-        return (site.every, site.timeout) == (self.every, self.timeout) and (
-            crc32(site.name.encode()) % self.count == self.shard
         )
 
 
@@ -67,14 +61,14 @@ def batches(sites: Iterable[Site]) -> list[Batch]:
         count = 1
         while count * MOST_SITES < len(group):
             count *= 2
-        shards = sorted({crc32(site.name.encode()) % count for site in group})
+        shards = sorted({shard_of(site, count) for site in group})
         found += [Batch(every, timeout, shard, count) for shard in shards]
     return found
 
 
-def members(batch: Batch, sites: Sequence[Site]) -> list[Site]:
-    """The sites that are in the batch now."""
-    return [site for site in sites if batch.has(site)]
+def shard_of(site: Site, count: int) -> int:
+    """The shard of `count` that the site is in."""
+    return crc32(site.name.encode()) % count
 
 
 SPARE = 0.5

@@ -1,13 +1,9 @@
 """Results and configuration as Prometheus metrics. The one place that turns data into text."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
-
-from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from dolcevita.alerting.calendar import next_quiet, next_reachable, reachable
 from dolcevita.alerting.maintenance import Maintenance
@@ -63,58 +59,77 @@ def site_labels(site: Site) -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-@dataclass(frozen=True)
-class Families(Collector):
-    """Metrics that are there already, for the encoders of prometheus-client."""
+class Gauges:
+    """Gauges as text, by name in the order of their first sample.
 
-    metrics: Iterable[Metric]
+    The format is Prometheus' own ("Exposition formats", text-based format 0.0.4). An encoder of a
+    library takes longer for a probe's samples than libcurl for the probe.
+    """
 
-    def collect(self) -> Iterable[Metric]:
-        return self.metrics
+    def __init__(self, help_: Mapping[str, str] = HELP) -> None:
+        self.help = help_
+        self.lines: dict[str, list[str]] = {}
+
+    def add(self, name: str, labels: str, value: float) -> None:
+        """A sample; `labels` are from `as_text`."""
+        lines = self.lines.get(name)
+        if lines is None:
+            head = f"# HELP {name} {_escaped(self.help[name])}\n# TYPE {name} gauge\n"
+            lines = self.lines[name] = [head]
+        series = f"{name}{{{labels}}}" if labels else name
+        lines.append(f"{series} {float(value)!r}\n")
+
+    def text(self) -> str:
+        """All of them."""
+        return "".join("".join(lines) for lines in self.lines.values())
 
 
-class _Gauges:
-    """Gauges by name, in the order of their first sample."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, Metric] = {}
-
-    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
-        metric = self.metrics.get(name)
-        if metric is None:
-            metric = self.metrics[name] = Metric(name, HELP[name], "gauge")
-        metric.add_sample(name, dict(labels), value)
+def as_text(labels: Mapping[str, str]) -> str:
+    """Labels as they stand between braces."""
+    return _as_text(labels.items())
 
 
-def probe_metrics(results: Iterable[tuple[Mapping[str, str], Result]]) -> Iterable[Metric]:
-    """The metrics of probes; each result comes with the labels of its site."""
-    gauges = _Gauges()
+def _as_text(labels: Iterable[tuple[str, str]]) -> str:
+    return ",".join([f'{name}="{_escaped(value, True)}"' for name, value in labels])
+
+
+_known_text = lru_cache(maxsize=4096)(_as_text)
+
+
+def _escaped(text: str, quoted: bool = False) -> str:
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return text.replace('"', r"\"") if quoted else text
+
+
+def joined(labels: str, more: Mapping[str, str]) -> str:
+    """Labels as text, with more of them."""
+    if not more:
+        return labels
+    text = _known_text(tuple(more.items()))
+    return f"{labels},{text}" if labels else text
+
+
+def probe_metrics(results: Iterable[tuple[str, Result]]) -> str:
+    """The metrics of probes; each result comes with the labels of its site as text."""
+    gauges = Gauges()
+    add = gauges.add
     for labels, result in results:
         if result.known:
-            gauges.add("probe_success", labels, result.success)
-        gauges.add("probe_duration_seconds", labels, result.duration)
-        gauges.add("probe_attempts", labels, result.attempts)
+            add("probe_success", labels, result.success)
+        add("probe_duration_seconds", labels, result.duration)
+        add("probe_attempts", labels, result.attempts)
         if result.reason:
-            gauges.add("probe_failure_info", {**labels, "reason": result.reason}, 1)
+            add("probe_failure_info", joined(labels, {"reason": result.reason}), 1)
         for name, value, more in result.samples:
-            gauges.add(name, {**labels, **more}, value)
-    return gauges.metrics.values()
+            add(name, joined(labels, more), value)
+    return gauges.text()
 
 
-def site_metrics(
-    config: Config,
-    now: datetime,
-    works: Iterable[Maintenance] = (),
-    pages: Mapping[str, str] = {},
-) -> Iterator[Metric]:
-    """The configuration as metrics, so that rules name no site.
-
-    `now` is an aware instant, `pages` the addresses of the owners' pages by owner.
-    """
-    under_way = [work for work in works if work.at(now.timestamp())]
-    gauges = _Gauges()
-    for site in config.sites:
-        labels = site_labels(site)
+def site_metrics(sites: Iterable[Site], external_url: str) -> str:
+    """Sites as metrics, so that rules name none; the exporter is reached at `external_url`."""
+    gauges = Gauges()
+    for site in sites:
+        labels = as_text(site_labels(site))
         gauges.add("site_info", labels, 1)
         gauges.add("site_interval_seconds", labels, site.every)
         gauges.add("site_down_after_seconds", labels, site.down_after)
@@ -123,40 +138,48 @@ def site_metrics(
             gauges.add("site_slow_seconds", labels, site.expect.under)
         if site.objective:
             gauges.add("site_objective_ratio", labels, site.objective)
-        if touching := [work for work in under_way if work.covers(site)]:
-            counted = "yes" if all(work.counts for work in touching) else "no"
-            gauges.add("site_maintenance", {**labels, "counted": counted}, 1)
         if site.sentinel:
             gauges.add("site_sentinel", labels, 1)
+        where = {"url": evidence.url(external_url, site.name)}
+        gauges.add("site_evidence_info", joined(labels, where), 1)
+    return gauges.text()
+
+
+def maintenance_metrics(sites: Iterable[Site], now: datetime, works: Iterable[Maintenance]) -> str:
+    """The sites that are worked on at an aware instant."""
+    under_way = [work for work in works if work.at(now.timestamp())]
+    gauges = Gauges()
+    for site in sites if under_way else ():
+        if touching := [work for work in under_way if work.covers(site)]:
+            counted = "yes" if all(work.counts for work in touching) else "no"
+            labels = as_text({**site_labels(site), "counted": counted})
+            gauges.add("site_maintenance", labels, 1)
+    return gauges.text()
+
+
+def people_metrics(config: Config, now: datetime, pages: Mapping[str, str] = {}) -> str:
+    """Owners and providers at an aware instant; `pages` has the address of each owner's page."""
+    gauges = Gauges()
     for owner in config.owners:
-        gauges.add("owner_reachable", {"owner": owner.name}, _stays_reachable(owner, now))
-        gauges.add("owner_utc_offset_seconds", {"owner": owner.name}, _utc_offset(owner, now))
+        labels = as_text({"owner": owner.name})
+        gauges.add("owner_reachable", labels, _stays_reachable(owner, now))
+        gauges.add("owner_utc_offset_seconds", labels, _utc_offset(owner, now))
         name, ahead = _NEXT[reachable(owner, now)]
         if change := ahead(owner, now):
-            gauges.add(name, {"owner": owner.name}, change.timestamp())
+            gauges.add(name, labels, change.timestamp())
         if "report" in owner.hears:
-            gauges.add("owner_hears_report", {"owner": owner.name}, 1)
+            gauges.add("owner_hears_report", labels, 1)
         if url := pages.get(owner.name):
-            gauges.add("owner_page_info", {"owner": owner.name, "url": url}, 1)
+            gauges.add("owner_page_info", joined(labels, {"url": url}), 1)
         if owner.overdue_after:
-            labels = {"owner": owner.name}
             gauges.add("owner_overdue_after_seconds", labels, owner.overdue_after)
     for provider in config.providers:
-        labels = {"provider": provider.name}
+        labels = as_text({"provider": provider.name})
         gauges.add("provider_utc_offset_seconds", labels, _utc_offset(provider, now))
         if provider.escalate:
-            to = {**labels, "to": provider.escalate.to}
+            to = joined(labels, {"to": provider.escalate.to})
             gauges.add("provider_escalate_after_seconds", to, provider.escalate.after)
-    yield from gauges.metrics.values()
-
-
-def evidence_metrics(config: Config, external_url: str) -> Iterable[Metric]:
-    """Where to read what was seen of each site, for the links of alerts."""
-    gauges = _Gauges()
-    for site in config.sites:
-        labels = {**site_labels(site), "url": evidence.url(external_url, site.name)}
-        gauges.add("site_evidence_info", labels, 1)
-    return gauges.metrics.values()
+    return gauges.text()
 
 
 def _stays_reachable(owner: Owner, now: datetime) -> bool:
@@ -167,9 +190,3 @@ def _stays_reachable(owner: Owner, now: datetime) -> bool:
 def _utc_offset(person: Person, now: datetime) -> float:
     offset = now.astimezone(ZoneInfo(person.timezone)).utcoffset()
     return offset.total_seconds() if offset else 0.0
-
-
-def encode(metrics: Collector, accept: str) -> tuple[bytes, str]:
-    """Text and content type, in the format that an Accept header asks for."""
-    encoder, content_type = choose_encoder(accept)
-    return encoder(metrics), content_type

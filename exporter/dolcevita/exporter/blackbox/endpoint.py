@@ -8,7 +8,7 @@ import jinja2
 import yaml
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from dolcevita.config import did_you_mean
 from dolcevita.exporter import exposition
@@ -17,7 +17,6 @@ from dolcevita.exporter.blackbox.allowed import Allowed, Guard
 from dolcevita.exporter.blackbox.history import History
 from dolcevita.exporter.blackbox.live import Modules
 from dolcevita.exporter.blackbox.modules import Loaded
-from dolcevita.exporter.exposition import Families
 from dolcevita.exporter.scrape import Prober
 from dolcevita.probes import Result
 from dolcevita.probes.resolve import GUARD
@@ -103,18 +102,16 @@ class Blackbox:
             GUARD.reset(token)
         if guard.refusals and not result.facts.get("redirects"):
             return web.Response(status=403, text=f"{guard.refusals[0]}\n")
-        families = list(_families(loaded, result))
-        account = _account(loaded, result, families)
+        published = _metrics(loaded, result)
+        account = _account(loaded, result, published)
         shown = _shown(text)
         self.history.add(
             time.time(), name, shown, result.success, result.duration, result.detail, account
         )
         if query.get("debug") == "true":
             return web.Response(text=account)
-        body, content_type = exposition.encode(
-            Families(families), request.headers.get("Accept", "")
-        )
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        return web.Response(body=published.encode(), headers=headers)
 
     async def recent(self, request: web.Request) -> web.Response:
         """The latest results, newest first, and failures that are older."""
@@ -141,16 +138,14 @@ def _timeout(request: web.Request, own: float) -> float:
     return own if 0 < own < most or most < 0 else most
 
 
-def _families(loaded: Loaded, result: Result) -> list[Metric]:
-    help_ = {**exposition.HELP, **metrics.HELP}
-    families: dict[str, Metric] = {}
+def _metrics(loaded: Loaded, result: Result) -> str:
+    gauges = exposition.Gauges({**exposition.HELP, **metrics.HELP})
     for name, value, labels in metrics.samples(loaded, result):
-        metric = families.setdefault(name, Metric(name, help_[name], "gauge"))
-        metric.add_sample(name, dict(labels), value)
-    return list(families.values())
+        gauges.add(name, exposition.as_text(labels), value)
+    return gauges.text()
 
 
-def _account(loaded: Loaded, result: Result, families: list[Metric]) -> str:
+def _account(loaded: Loaded, result: Result, published: str) -> str:
     """What happened, the metrics, and the module, for a person."""
     verdict = "succeeded" if result.success else f"failed ({result.reason})"
     lines = [f"Probe {verdict} after {result.duration:.3f} s: {result.detail}"]
@@ -165,14 +160,13 @@ def _account(loaded: Loaded, result: Result, families: list[Metric]) -> str:
             f"certificate: {certificate.subject}, for {', '.join(certificate.names) or 'no name'}, "
             f"by {certificate.issuer}"
         )
-    body, _ = exposition.encode(Families(families), "")
     module = yaml.safe_dump({loaded.name: loaded.shown}, sort_keys=False, allow_unicode=True)
     return "\n".join(
         [
             "Logs for the probe:",
             *lines,
             "\n\n\nMetrics that would have been returned:",
-            body.decode(),
+            published,
             "\n\nModule configuration:",
             module,
         ]

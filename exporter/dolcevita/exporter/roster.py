@@ -1,0 +1,42 @@
+"""The sites of one configuration, with what is worked out of them once."""
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+from dolcevita.config import Site
+from dolcevita.exporter import exposition
+from dolcevita.exporter.batches import Batch, shard_of
+
+
+class Roster:
+    """Sites by name and by batch, and as text; the exporter is reached at `external_url`."""
+
+    def __init__(self, sites: Sequence[Site], external_url: str) -> None:
+        self.sites = sites
+        self.external_url = external_url
+        self.by_name = {site.name: site for site in sites}
+        self._labels: dict[str, str] = {}
+        self._shards = lru_cache(maxsize=64)(self._sharded)
+
+    def members(self, batch: Batch) -> Sequence[Site]:
+        """The sites that are in the batch."""
+        return self._shards(batch.every, batch.timeout, batch.count).get(batch.shard, ())
+
+    def labels(self, site: Site) -> str:
+        """The labels of the site's series as text."""
+        text = self._labels.get(site.name)
+        if text is None:
+            text = self._labels[site.name] = exposition.as_text(exposition.site_labels(site))
+        return text
+
+    @cached_property
+    def metrics(self) -> str:
+        """What the configuration says of each site, as metrics."""
+        return exposition.site_metrics(self.sites, self.external_url)
+
+    def _sharded(self, every: float, timeout: float, count: int) -> dict[int, list[Site]]:
+        shards: dict[int, list[Site]] = {}
+        for site in self.sites:
+            if (site.every, site.timeout) == (every, timeout):
+                shards.setdefault(shard_of(site, count), []).append(site)
+        return shards
