@@ -84,6 +84,8 @@ screenshots: $(VENV)/.test
 lock: export CUSTOM_COMPILE_COMMAND := make lock
 lock: .stack/lock/bin/pip-compile
 	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra browser --constraint requirements.lock \
+	  --output-file requirements-browser.lock pyproject.toml
 	$(LOCK) --extra test --allow-unsafe --constraint requirements.lock \
 	  --output-file requirements-test.lock pyproject.toml
 	$(LOCK) --allow-unsafe --only-build-deps --build-deps-for wheel \

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from dolcevita import probes
-from dolcevita.config import Config, Owner, UserError, did_you_mean, load
+from dolcevita.config import Config, ConfigError, Owner, UserError, did_you_mean, load
 from dolcevita.config.sites import check_url, parse_url
 from dolcevita.config.status import load_status
 
@@ -186,6 +186,12 @@ def check(
         config = _load(sites, people)
         count = f"{len(config.sites)} site{'s' if len(config.sites) != 1 else ''}"
         typer.echo(f"{sites}: {count}")
+        try:
+            load(sites, people, probes.on_this_machine(), probes.PLANNED)
+        except ConfigError as error:
+            # The exporter may run elsewhere, as in Docker.
+            for problem in error.problems:
+                typer.echo(f"warning, for an exporter on this machine: {problem}", err=True)
         typer.echo(f"{people}: {_names(config)}")
         if status.exists():
             page = load_status(status, config.sites, config.owners)
@@ -416,7 +422,8 @@ def _target(
 ) -> tuple[str, probes.Kind, probes.Target[Any, Any], float]:
     """(name, kind, target, budget in seconds) of a site, or of a URL that is in no file."""
     is_url = "://" in text
-    configured = _load(sites, people).sites if sites.exists() or not is_url else ()
+    kinds = probes.on_this_machine()
+    configured = _load(sites, people, kinds).sites if sites.exists() or not is_url else ()
     for site in configured:
         if text in (site.name, site.url) and (kind := probes.kind_of(site.url)):
             wanted: probes.Target[Any, Any] = probes.Target(site.url, site.options, site.expect)
@@ -425,15 +432,15 @@ def _target(
         names = [site.name for site in configured]
         raise UserError(f"{sites}: no site is named '{text}': {did_you_mean(text, names)}")
     try:
-        kind = probes.KINDS[check_url(text, probes.KINDS).scheme]
+        kind = kinds[check_url(text, kinds).scheme]
     except ValueError as error:
         raise UserError(f"NAME-or-URL: {error}") from None
     return text, kind, probes.Target(text, kind.options(), kind.expect()), TIMEOUT
 
 
-def _load(sites: Path, people: Path) -> Config:
+def _load(sites: Path, people: Path, kinds: Mapping[str, probes.Kind] = probes.KINDS) -> Config:
     """Both files, with their warnings told. Raises ConfigError."""
-    config = load(sites, people, probes.KINDS, probes.PLANNED)
+    config = load(sites, people, kinds, probes.PLANNED)
     for warning in config.warnings:
         typer.echo(f"warning: {warning}", err=True)
     return config

@@ -23,6 +23,7 @@ ALERTMANAGER = "dolcevita-test/alertmanager:newest"
 CADDY = "dolcevita-test/caddy:newest"
 GRAFANA = "dolcevita-test/grafana:none"
 EXPORTER = "dolcevita-test/exporter:this"
+BROWSER = "dolcevita-test/exporter:browser"
 
 IMAGES = {
     "PYTHON_IMAGE": PYTHON,

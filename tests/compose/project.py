@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("exporter", "courier", "alertmanager", "prometheus")
 COPIED = (
     *("docker-compose.yml", ".dockerignore", "exporter", "prometheus", "alertmanager", "grafana"),
-    *("caddy", "secrets", "requirements.lock", "requirements-build.lock", "pyproject.toml"),
-    "README.md",
+    *("caddy", "secrets", "requirements.lock", "requirements-build.lock"),
+    *("requirements-browser.lock", "pyproject.toml", "README.md"),
 )
 PORTS = ("EXPORTER", "COURIER", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 PORTS_IN_PUBLIC = ("PUBLIC_HTTP", "PUBLIC_HTTPS")

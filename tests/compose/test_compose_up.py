@@ -108,7 +108,7 @@ CADDY_MAY = 1 << 10
 """CAP_NET_BIND_SERVICE, in the bounding set alone."""
 
 WRITABLE = {
-    "exporter": set(),
+    "exporter": {"/tmp", "/screenshots"},
     "courier": {"/var/lib/dolcevita"},
     "alertmanager": {"/alertmanager"},
     "prometheus": {"/prometheus"},

@@ -124,6 +124,27 @@ def test_the_page_shows_it_as_text(tmp_path):
     assert "127.0.0.1" in text and "ms" in text
 
 
+def test_the_page_shows_what_a_browser_showed(tmp_path):
+    picture = tmp_path / "shop.png"
+    picture.write_bytes(b"\x89PNG")
+
+    async def ask(session, exporter):
+        without = await session.get("/site/the%20shop%2F1?format=png")
+        shown = replace(FAILED, facts={"screenshot": str(picture)})
+        exporter.prober.failures.add("the shop/1", shown, 200.0)
+        exporter.prober.failures.add("the shop/1", other(2), 300.0)
+        response = await session.get("/site/the%20shop%2F1?format=png")
+        text = await (await session.get("/site/the%20shop%2F1")).text()
+        picture.unlink()
+        gone = await session.get("/site/the%20shop%2F1?format=png")
+        return without.status, response.content_type, await response.read(), text, gone.status
+
+    without, content_type, read, text, gone = run(failing(tmp_path, ask))
+    assert (without, gone) == (404, 404)
+    assert (content_type, read) == ("image/png", b"\x89PNG")
+    assert '<img src="?format=png"' in text
+
+
 @pytest.mark.parametrize(
     ("query", "accept"), [("?format=json", "text/html"), ("", "application/json")]
 )

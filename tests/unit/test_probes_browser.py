@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from dolcevita.config import ConfigError, load
+from dolcevita.exporter.live import Live
 from dolcevita.probes import KINDS, Reason, Target, browser, chromium, resolve
 from sites import files
 from waiting import until
@@ -346,14 +347,16 @@ def test_steps_that_do_not_load_say_why(tmp_path, given, words):
     assert words in str(error.value)
 
 
-def test_without_the_extra_or_chromium_it_does_not_load_and_says_what_to_install(
+def test_an_exporter_without_the_extra_or_chromium_refuses_it_and_says_what_to_install(
     tmp_path, monkeypatch
 ):
     paths = files(tmp_path, "sites: ['browser+https://example.com']")
-    assert load(*paths, KINDS).sites
+    assert Live(*paths).config.sites
     monkeypatch.setenv("DOLCEVITA_CHROMIUM", str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match=r"no Chromium: install it .*apt install chromium"):
-        load(*paths, KINDS)
-    monkeypatch.setattr(browser, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"there is none: install it .*apt install chromium"):
+        Live(*paths)
+    monkeypatch.setattr(chromium, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"sites.yml:1: .*pip install 'dolcevita\[browser\]'"):
-        load(*paths, KINDS)
+        Live(*paths)
+    # The courier and who else only reads the file need no browser.
+    assert load(*paths, KINDS).sites

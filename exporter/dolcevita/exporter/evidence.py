@@ -1,5 +1,6 @@
 """`/site/NAME`: what was seen when a site failed, for whoever must fix it."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +54,10 @@ class EvidencePages:
         return [web.get("/site.css", self.style), web.get("/site/{name:.+}", self.page)]
 
     async def page(self, request: web.Request) -> web.Response:
-        """As HTML, or as JSON for `?format=json` and for who accepts no HTML."""
+        """As HTML, or as JSON for `?format=json` and for who accepts no HTML.
+
+        `?format=png` is the picture of the last failure that has one, 404 without any.
+        """
         name = request.match_info["name"]
         by_name = {site.name: site for site in self.config().sites}
         site = by_name.get(name)
@@ -62,6 +66,11 @@ class EvidencePages:
             return web.Response(status=404, text=text)
         found = self._found(site)
         headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+        if request.query.get("format") == "png":
+            picture = await asyncio.to_thread(_read, found["picture"] or "")
+            if picture is None:
+                return web.Response(status=404, text=f"There is no picture of {name}.\n")
+            return web.Response(body=picture, content_type="image/png", headers=headers)
         if _wants_json(request):
             return web.json_response(found, headers=headers)
         text = _PAGE.render(**found)
@@ -72,6 +81,9 @@ class EvidencePages:
         return web.FileResponse(_HERE / "site.css")
 
     def _found(self, site: Site) -> dict[str, Any]:
+        failures = self.prober.failures.of(site.name)
+        # Of each site the newest is kept.
+        pictures = (failure["facts"].get("screenshot") for failure in failures)
         return {
             "site": site.name,
             "url": site.url,
@@ -81,7 +93,8 @@ class EvidencePages:
             "host": site.host,
             "labels": dict(site.labels),
             "now": _now(self.prober.last.get(site.name)),
-            "failures": self.prober.failures.of(site.name),
+            "picture": next(filter(None, pictures), None),
+            "failures": failures,
         }
 
 
@@ -95,6 +108,13 @@ def _now(seen: Seen | None) -> dict[str, Any] | None:
         "reason": result.reason,
         "detail": result.detail,
     }
+
+
+def _read(file: str) -> bytes | None:
+    try:
+        return Path(file).read_bytes()
+    except OSError:
+        return None
 
 
 def _wants_json(request: web.Request) -> bool:

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from dolcevita.config import Config, ConfigError, load
-from dolcevita.probes import KINDS, PLANNED
+from dolcevita.probes import PLANNED, on_this_machine
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Live:
         if self.may_be_missing and not self.sites.exists():
             return Config((), (), ())
         self.may_be_missing = False
-        return load(self.sites, self.people, KINDS, PLANNED)
+        return load(self.sites, self.people, on_this_machine(), PLANNED)
 
     def _adopt(self, config: Config) -> None:
         self.config = config

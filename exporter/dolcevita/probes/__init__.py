@@ -4,6 +4,7 @@ A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from dolcevita.probes import (
@@ -41,6 +42,7 @@ __all__ = [
     "Target",
     "close",
     "kind_of",
+    "on_this_machine",
     "probe",
 ]
 
@@ -68,6 +70,15 @@ KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.sc
 
 PLANNED: frozenset[str] = frozenset("starttls ssh ldap ldaps postgres mysql redis mqtt ntp".split())
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""
+
+
+def on_this_machine() -> Mapping[str, Kind]:
+    """KINDS for who is about to probe: a URL is also at fault if this machine cannot probe it."""
+
+    def here(kind: Kind) -> Kind:
+        return replace(kind, fault=lambda url: kind.fault(url) or kind.missing())
+
+    return {scheme: here(kind) for scheme, kind in KINDS.items()}
 
 
 async def close() -> None:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -90,20 +89,6 @@ class Options(Strict):
         default=None,
         description="The folder for a picture of what failed; else screenshots in DOLCEVITA_DATA.",
     )
-
-    @model_validator(mode="after")
-    def _can_be_probed(self) -> Self:
-        if find_spec("playwright") is None:
-            raise ValueError(
-                "found a site for the browser, which is not installed: "
-                "pip install 'dolcevita[browser]'"
-            )
-        if chromium.program() is None:
-            raise ValueError(
-                "found a site for the browser and no Chromium: install it (on Debian and Ubuntu, "
-                "apt install chromium), or name its program in DOLCEVITA_CHROMIUM"
-            )
-        return self
 
 
 class Expect(Expectations):
@@ -482,5 +467,12 @@ def _first_line(text: str) -> str:
 
 
 KIND = Kind(
-    "browser", ("browser+https", "browser+http"), Options, Expect, probe, HELP, close=chromium.close
+    "browser",
+    ("browser+https", "browser+http"),
+    Options,
+    Expect,
+    probe,
+    HELP,
+    missing=chromium.missing,
+    close=chromium.close,
 )

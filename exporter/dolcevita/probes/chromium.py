@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ LAUNCH = 30.0
 CLOSE = 5.0
 """Seconds after which a browser that does not obey is given up."""
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+PROGRAMS = (
+    "chromium",
+    "chromium-headless-shell",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+)
 
 
 class NotStarted(Exception):
@@ -99,6 +106,21 @@ def program() -> str | None:
     return shutil.which(named) if named else next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
+def missing() -> str:
+    """What this machine lacks to run one, and what to do, as the end of a sentence; else ''."""
+    if find_spec("playwright") is None:
+        return (
+            "takes the extra `browser`, which is not installed: pip install 'dolcevita[browser]', "
+            "or with Docker write EXPORTER_VARIANT=browser into .env"
+        )
+    if program() is None:
+        return (
+            "takes Chromium, and there is none: install it (on Debian and Ubuntu, "
+            "apt install chromium), or name its program in DOLCEVITA_CHROMIUM"
+        )
+    return ""
+
+
 async def _launch() -> "tuple[Playwright, Browser]":
     from playwright.async_api import Error, async_playwright
 
@@ -107,8 +129,9 @@ async def _launch() -> "tuple[Playwright, Browser]":
     try:
         browser = await driver.chromium.launch(
             executable_path=program(),
-            # Chromium's sandbox refuses to work for root.
-            chromium_sandbox=os.geteuid() != 0,
+            # It refuses to work for root.
+            chromium_sandbox=os.geteuid() != 0
+            and os.environ.get("DOLCEVITA_CHROMIUM_SANDBOX") != "off",
             # /dev/shm is 64 MiB in containers: too small for a page.
             args=["--disable-dev-shm-usage", "--disable-gpu", "--mute-audio"],
             timeout=LAUNCH * 1000,

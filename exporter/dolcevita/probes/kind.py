@@ -39,6 +39,9 @@ class Kind:
     `fault` says what is wrong with a URL before it is ever probed, as the end of a sentence that
     begins with "found URL, which"; '' for nothing.
 
+    `missing` says in the same way what this machine lacks to probe any of its sites. Only who is
+    about to probe asks that: others read the same sites.yml elsewhere.
+
     `again` is False where a second attempt at once would only tell the same. `settle` waits, at
     most that many seconds, for what a prober looks up beside the scrapes: for one who asks by
     hand. `close` ends what a prober keeps running on the event loop between probes.
@@ -51,6 +54,7 @@ class Kind:
     probe: Callable[[Target[Any, Any], float], Awaitable[Result]]
     help: Mapping[str, str]
     fault: Callable[[str], str] = lambda url: ""
+    missing: Callable[[], str] = lambda: ""
     again: bool = True
     settle: Callable[[Target[Any, Any], float], Awaitable[None]] | None = None
     close: Callable[[], Awaitable[None]] | None = None

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import yaml
 
+from dolcevita import probes
 from dolcevita.alerting import compile as alertmanager
-from dolcevita.config import Config, UserError
+from dolcevita.config import Config, UserError, load
 from dolcevita.stack import checks
 from dolcevita.stack.journal import Journal
 from dolcevita.stack.packages import Programs, find_programs
@@ -57,6 +58,7 @@ def prepare(
     `config` is what people.yml and sites.yml say, `compiled_text` the Alertmanager file of it.
     Raises UserError with one line for each problem; nothing runs then.
     """
+    load(settings.sites, settings.people, probes.on_this_machine(), probes.PLANNED)
     grafana = shutil.which("grafana") or shutil.which("grafana-server")
     components = [name for name in settings.ports if name != "grafana" or grafana]
     if problems := [*checks.taken_ports(settings, components)]:
