@@ -142,8 +142,8 @@ def courier(
 
     with user_errors():
         host, port = _address(listen)
-        files = Files(sites, people, base, templates or _templates(base), output, folder)
-        courier_app.run(files, alertmanager, prometheus, host, port, courier_url, status)
+        files = Files(sites, people, base, templates or _templates(base), output, folder, status)
+        courier_app.run(files, alertmanager, prometheus, host, port, courier_url)
 
 
 @app.command(name="compile")

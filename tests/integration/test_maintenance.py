@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -14,6 +15,7 @@ from dolcevita.stack.packages import Programs
 from running import Stack
 from waiting import free_port, until
 
+PARIS = ZoneInfo("Europe/Paris")
 DOLCEVITA = str(Path(sys.executable).with_name("dolcevita"))
 
 
@@ -111,5 +113,10 @@ def test_windows_of_status_yml_become_silences_and_follow_edits(stack: Stack) ->
     file.write_text("maintenance: [{hosts: [srv2]}]")
     time.sleep(6)
     assert silenced(stack) == {"srv1": "two disks"}, "a bad edit ends no maintenance"
+    begin, end = (datetime.now(PARIS) + timedelta(minutes=n) for n in (-2, 30))
+    every = f"{begin:%A} {begin:%H:%M}-{end:%H:%M}"
+    file.write_text(f"maintenance: [{{sites: [blog], every: {every}, because: backup}}]")
+    until(lambda: silenced(stack) == {"blog": "backup"}, "the silence of this week", within=20)
+    until(lambda: site_on_page(stack, "blog") == "maintenance", "it on the page", within=20)
     file.unlink()
     until(lambda: silenced(stack) == {}, "no silence without the file", within=20)

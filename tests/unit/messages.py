@@ -66,7 +66,7 @@ REPORT = {
     "annotations": {
         "summary": "Report of 2027-06: 3 incidents",
         "incidents": "3",
-        "report_url": "https://status.example.com/status/marie/0a1b2c3d4e5f6071829a/report/2027-06",
+        "month": "2027-06",
     },
     **TIMES,
 }

@@ -59,6 +59,7 @@ def files(folder: Path, output: Path) -> Files:
         str(base.parent / "templates"),
         output,
         folder / "prometheus",
+        folder / "status.yml",
         None,
     )
 

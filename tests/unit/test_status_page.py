@@ -267,6 +267,9 @@ class Remembering:
     async def look(self):
         return self.past
 
+    def refresh(self):
+        pass
+
     async def close(self):
         pass
 

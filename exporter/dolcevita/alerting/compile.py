@@ -1,13 +1,14 @@
 """people.yml and the base file compiled into the plain file that Alertmanager runs on."""
 
 import copy
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,26 @@ ROLES = (*PROVIDER_ROLES, *OWNER_ROLES, WATCHDOG)
 NOBODY = "nobody"
 AMTOOL_SECONDS = 30
 
+LINKS = "links.tmpl"
+"""A template beside the compiled file. Alertmanager shows its configuration to whoever asks, its
+templates to nobody."""
+
 
 def compile(
-    config: Config, base: Path, templates: str | Path, courier_url: str, now: datetime
+    config: Config,
+    base: Path,
+    templates: str | Path,
+    courier_url: str,
+    now: datetime,
+    pages: Mapping[str, str] = {},
 ) -> str:
     """The text of a file that `amtool check-config` accepts.
 
     `templates` is the folder of the message templates as Alertmanager sees it, `courier_url`
     where Alertmanager reaches the courier, `now` (aware) decides which years' holidays and
-    which absences are in. Raises ConfigError when the base file or a secret's file is at fault.
+    which absences are in, `pages` are the secret addresses of owners' pages: `write_with_links`
+    puts them beside the file. Raises ConfigError when the base file or a secret's file is at
+    fault.
     """
     source = read(base)
     data = _checked(source)
@@ -73,12 +85,24 @@ def compile(
         *({"name": name, "time_intervals": entries} for name, entries in quiet.items()),
     ]
     data["templates"] = [
-        _template_path(str(entry), base, templates) for entry in data.get("templates") or []
+        *(_template_path(str(entry), base, templates) for entry in data.get("templates") or []),
+        *([LINKS] if pages else []),
     ]
     body = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
     )
-    return f"# Compiled by dolcevita from people.yml and {base.name}: edit those, not this.\n{body}"
+    head = f"# Compiled by dolcevita from people.yml and {base.name}: edit those, not this.\n"
+    if pages:
+        # A new link is a new file to Alertmanager, and so a reload.
+        head += f"# Links: {hashlib.sha256(_links(pages).encode()).hexdigest()[:16]}\n"
+    return head + body
+
+
+def write_with_links(path: Path, text: str, pages: Mapping[str, str]) -> None:
+    """Put a compiled file in place, and beside it what it needs to know of owners' pages."""
+    if pages:
+        write(path.with_name(LINKS), _links(pages))
+    write(path, text)
 
 
 def write(path: Path, text: str) -> None:
@@ -126,6 +150,16 @@ def check(text: str, amtool: Path, config: Config, base: Path) -> None:
             if refused:
                 problems.append(_blame(channel, refused))
     raise ConfigError(problems or [Problem(str(base), 0, f"Alertmanager refuses it: {words}")])
+
+
+def _links(pages: Mapping[str, str]) -> str:
+    """The template that tells an owner where the report is."""
+    chosen = "".join(
+        f"{{{{ if eq .Labels.owner {json.dumps(owner, ensure_ascii=False)} }}}}"
+        f". {url}/report/{{{{ .Annotations.month }}}}{{{{ end }}}}"
+        for owner, url in sorted(pages.items())
+    )
+    return f'{{{{ define "dolcevita.report" }}}}{chosen}{{{{ end }}}}\n'
 
 
 class _Dumper(yaml.SafeDumper):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dolcevita.config import Site
-from dolcevita.config.status import Window
+from dolcevita.config.status import Weekly, Window
 
 BY_HAND = "dolcevita maintain"
 BY_FILE = "dolcevita status.yml"
@@ -17,7 +17,8 @@ NOT_COUNTED = ", not counted"
 class Maintenance:
     """Work on one site or on one host, from `start` to `end` (unix seconds).
 
-    With `counts` false, the time says nothing of the site's availability.
+    With `counts` false, the time says nothing of the site's availability. What `repeats` comes
+    again by itself.
     """
 
     label: Literal["site", "host"]
@@ -26,6 +27,7 @@ class Maintenance:
     end: float
     because: str
     counts: bool = True
+    repeats: bool = False
 
     def covers(self, site: Site) -> bool:
         return self.value == (site.name if self.label == "site" else site.host)
@@ -69,11 +71,16 @@ def from_silences(silences: Iterable[Mapping[str, Any]], by: str) -> list[tuple[
     return found
 
 
-def planned(windows: tuple[Window, ...]) -> list[Maintenance]:
-    """Windows of status.yml, one for each site and host."""
+def planned(windows: tuple[Window, ...], now: float) -> list[Maintenance]:
+    """Windows of status.yml that are not over at the unix time `now`, one for each site and host.
+
+    Of those that come each week, the one under way or the next.
+    """
     found = []
     for window in windows:
-        how = (window.start, window.end, window.because, window.counts)
+        if not (ahead := window.when.ahead(now)):
+            continue
+        how = (*ahead, window.because, window.counts, isinstance(window.when, Weekly))
         found += [Maintenance("site", name, *how) for name in window.sites]
         found += [Maintenance("host", name, *how) for name in window.hosts]
     return found

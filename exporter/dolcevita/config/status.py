@@ -3,9 +3,11 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
@@ -15,6 +17,7 @@ from dolcevita.config.people import Owner
 from dolcevita.config.problems import ConfigError, Problem, did_you_mean, kind, short
 from dolcevita.config.sites import Site
 from dolcevita.config.source import Source, Where, read
+from dolcevita.config.week import read_weekly
 
 LOGOS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 """Content type by the end of a logo's name."""
@@ -32,15 +35,56 @@ class OwnerPage:
     colour: str
     logo: Path | None
 
+    @property
+    def path(self) -> str:
+        """Where the page is, from the beginning of the server; the token in it is the secret."""
+        return f"/status/{quote(self.owner, safe='')}/{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """[start, end) in unix seconds."""
+
+    start: float
+    end: float
+
+    def ahead(self, now: float) -> tuple[float, float] | None:
+        """The time itself, unless it is over."""
+        return (self.start, self.end) if now < self.end else None
+
+
+@dataclass(frozen=True, slots=True)
+class Weekly:
+    """Nights of each week on the clock of a time zone."""
+
+    nights: tuple[tuple[int, int, int], ...]
+    zone: ZoneInfo
+
+    def ahead(self, now: float) -> tuple[float, float] | None:
+        """[start, end) in unix seconds of the one under way, or of the next one."""
+        today = datetime.fromtimestamp(now, self.zone).date()
+        found = []
+        for day in (today + timedelta(days=n) for n in range(-1, 15)):
+            for weekday, begin, finish in self.nights:
+                if weekday == day.weekday():
+                    last = day if begin < finish else day + timedelta(days=1)
+                    start, end = (
+                        datetime.combine(d, clock(*divmod(m, 60)), self.zone).timestamp()
+                        for d, m in ((day, begin), (last, finish))
+                    )
+                    # An hour that a change of the clock leaves out is no time at all.
+                    if now < end and start < end:
+                        found.append((start, end))
+        return min(found, default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Planned work on sites and hosts, by name; times are unix seconds."""
+    """Planned work on sites and hosts, by name."""
 
     sites: tuple[str, ...]
     hosts: tuple[str, ...]
-    start: float
-    end: float
+    when: Once | Weekly
     because: str
     counts: bool
 
@@ -63,6 +107,11 @@ class Status:
     maintenance: tuple[Window, ...] = ()
     notes: tuple[Note, ...] = ()
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where the page of each owner is, for the owners that have one and can be sent there."""
+        return {page.owner: self.url + page.path for page in self.pages if self.url}
+
 
 def moment(text: str, timezone: str) -> float:
     """Unix seconds of '2027-07-10 22:00' on the clock of `timezone`. Raises ValueError."""
@@ -81,7 +130,7 @@ def _moment(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+    if not re.fullmatch(r"https?://[^\s/?#@{}\"'<>`\\]+(/[^\s?#{}\"'<>`\\]*)?", text):
         raise ValueError("expected an address such as https://status.example.com")
     return text.rstrip("/")
 
@@ -119,8 +168,9 @@ class _Page(Strict):
 class _Window(Strict):
     sites: Names = []
     hosts: Names = []
-    start: Moment = Field(alias="from")
-    length: Duration = Field(alias="for")
+    start: Moment | None = Field(None, alias="from")
+    length: Duration | None = Field(None, alias="for")
+    every: Annotated[list[str], one_or_many()] = []
     because: Text
     counts: bool = True
 
@@ -214,15 +264,27 @@ class _Reader:
         self._known(source, (*where, "sites"), "site", window.sites, names)
         self._known(source, (*where, "hosts"), "host", window.hosts, hosts)
         owners = [s.owner for s in self.sites if s.name in window.sites or s.host in window.hosts]
-        start = moment(window.start, self._zone(owners))
         return Window(
             tuple(window.sites),
             tuple(window.hosts),
-            start,
-            start + window.length,
+            self._when(source, where, window, self._zone(owners)),
             window.because,
             window.counts,
         )
+
+    def _when(self, source: Source, where: Where, window: _Window, zone: str) -> Once | Weekly:
+        if window.every and window.start is None and window.length is None:
+            nights = read_weekly(source, (*where, "every"), window.every, self.problems)
+            return Weekly(tuple(nights), ZoneInfo(zone))
+        if window.every or window.start is None or window.length is None:
+            message = (
+                "expected 'from' and 'for', or for what comes each week only 'every', "
+                "such as every: sunday 02:00-04:00"
+            )
+            self.problems.append(source.problem(where, message))
+            return Once(0, 0)
+        start = moment(window.start, zone)
+        return Once(start, start + window.length)
 
     def _note(self, source: Source, where: Where, note: _Note) -> Note:
         self._known(source, (*where, "owners"), "owner", note.owners, self.zones)

@@ -1,7 +1,7 @@
 """Hours of the week, as people.yml gives them: one range, several, or some for each weekday."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import time
 from typing import Any
 
@@ -58,6 +58,30 @@ def read_quiet(source: Source, where: Where, value: Any, problems: list[Problem]
         )
         problems.append(source.problem(where, message))
     return week
+
+
+def read_weekly(
+    source: Source, where: Where, texts: Iterable[str], problems: list[Problem]
+) -> Nights:
+    """When something happens each week, as 'sunday 02:00-04:00'; what is wrong goes to `problems`.
+
+    A night belongs to the day it begins on.
+    """
+    nights: Nights = []
+    for text in texts:
+        match = re.fullmatch(r"\s*([^\d\s][^\d]*?)\s+(\d.*)", text)
+        days = _days(match[1]) if match else ""
+        if match is None or isinstance(days, str):
+            message = days or f"found {short(text)}, expected days and hours: sunday 02:00-04:00"
+            problems.append(source.problem(where, f"{where[-1]}: {message}"))
+            continue
+        try:
+            start, end = (m.hour * 60 + m.minute for m in parse_hours(match[2]))
+        except ValueError as error:
+            problems.append(source.problem(where, f"{where[-1]}: {error}"))
+            continue
+        nights += [(day, start, end) for day in days]
+    return nights
 
 
 def read_off(source: Source, where: Where, value: Any, problems: list[Problem]) -> Week:

@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -30,8 +29,8 @@ log = logging.getLogger(__name__)
 
 def prepare(files: Files, courier_url: str) -> None:
     """Write the compiled file, so that Alertmanager can start. Raises ConfigError."""
-    _, text = build(files, courier_url, datetime.now(UTC))
-    compiler.write(files.output, text)
+    built = build(files, StatusFile(files.status), courier_url, datetime.now(UTC))
+    compiler.write_with_links(files.output, built.text, built.pages)
 
 
 def run(
@@ -41,7 +40,6 @@ def run(
     host: str,
     port: int,
     courier_url: str = "",
-    status_file: Path = Path("status.yml"),
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -53,7 +51,7 @@ def run(
     url = courier_url or f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
     if not files.output.exists():
         prepare(files, url)
-    uvloop.run(_serve(files, alertmanager_url, prometheus_url, host, port, url, status_file))
+    uvloop.run(_serve(files, alertmanager_url, prometheus_url, host, port, url))
 
 
 async def _serve(
@@ -63,7 +61,6 @@ async def _serve(
     host: str,
     port: int,
     courier_url: str,
-    status_file: Path,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +92,7 @@ async def _serve(
                 guard.watch_alertmanager(alertmanager),
                 guard.watch_clock(alertmanager),
                 maintenance.keep(
-                    alertmanager, StatusFile(status_file), lambda: configuration.config
+                    alertmanager, StatusFile(files.status), lambda: configuration.config
                 ),
             )
         finally:
@@ -152,7 +149,11 @@ def _app(
             return web.Response(status=400, text="expected Alertmanager's webhook as JSON\n")
         try:
             await deliveries.deliver(
-                configuration.config, request.match_info["name"], alerts, payload.get("groupKey")
+                configuration.config,
+                request.match_info["name"],
+                alerts,
+                payload.get("groupKey"),
+                configuration.pages,
             )
         except UnknownChannel as error:
             return web.Response(status=404, text=f"{error}\n")

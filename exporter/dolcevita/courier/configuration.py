@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from dolcevita.alerting import compile as compiler
 from dolcevita.alerting.receivers import file_of
 from dolcevita.config import Config, ConfigError, Problem, UserError, load
+from dolcevita.config.status_file import StatusFile
 from dolcevita.courier.alertmanager import SECONDS, Alertmanager, Refused, Unreachable, reload
 from dolcevita.probes import KINDS, PLANNED
 
@@ -41,6 +42,7 @@ class Files:
     templates: str
     output: Path
     prometheus: Path = Path("prometheus")
+    status: Path = Path("status.yml")
     amtool: Path | None = field(default_factory=compiler.find_amtool)
 
     @property
@@ -48,16 +50,27 @@ class Files:
         return self.base.parent / "templates"
 
 
-def build(files: Files, courier_url: str, now: datetime) -> tuple[Config, str]:
-    """The configuration and the compiled text, judged by amtool where there is one.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A configuration, the compiled text of it, and the pages of owners that messages link to."""
 
-    Raises ConfigError with everything that is wrong.
+    config: Config
+    text: str
+    pages: Mapping[str, str]
+
+
+def build(files: Files, status: StatusFile, courier_url: str, now: datetime) -> Built:
+    """What the files say, judged by amtool where there is one.
+
+    Raises ConfigError with everything that is wrong. A mistake in status.yml is logged: it may
+    cost a link, but no message.
     """
     config = load(files.sites, files.people, KINDS, PLANNED)
-    text = compiler.compile(config, files.base, files.templates, courier_url, now)
+    pages = status.look(config).addresses
+    text = compiler.compile(config, files.base, files.templates, courier_url, now, pages)
     if files.amtool and text != _read(files.output):
         compiler.check(text, files.amtool, config, files.base)
-    return config, text
+    return Built(config, text, pages)
 
 
 class Configuration:
@@ -74,6 +87,8 @@ class Configuration:
     ) -> None:
         self.files = files
         self.config: Config | None = None
+        self.pages: Mapping[str, str] = {}
+        self._status = StatusFile(files.status)
         self._courier_url = courier_url
         self._alertmanager = alertmanager
         self._session = session
@@ -109,22 +124,22 @@ class Configuration:
         A refused edit leaves everything as it was.
         """
         try:
-            config, text = await asyncio.to_thread(
-                build, self.files, self._courier_url, datetime.now(UTC)
+            built = await asyncio.to_thread(
+                build, self.files, self._status, self._courier_url, datetime.now(UTC)
             )
         except ConfigError as error:
             self._beside = error.files
             return self._refused(error.problems)
         except UserError as error:
             return self._refused([Problem(str(self.files.base), 0, str(error))])
-        self.config = config
-        self._beside = tuple(_beside(config))
+        self.config, self.pages, text = built.config, built.pages, built.text
+        self._beside = tuple(_beside(built.config))
         if self._turned_down and text == self._turned_down[0]:
             return self._refused([self._refusal(self._turned_down[1])])
         on_disk = _read(self.files.output)
         if text != on_disk:
             self._previous = on_disk
-            compiler.write(self.files.output, text)
+            compiler.write_with_links(self.files.output, text, built.pages)
             log.info("wrote %s", self.files.output)
         self._succeeded()
         return ()
@@ -185,7 +200,7 @@ class Configuration:
 
     def _own_files(self) -> Iterable[Path]:
         files = self.files
-        yield from (files.sites, files.people, files.base)
+        yield from (files.sites, files.people, files.base, files.status)
         yield from sorted(files.messages.glob("*"))
 
     def _refusal(self, words: str) -> Problem:

@@ -36,11 +36,12 @@ async def keep(
     while True:
         current = config()
         if current:
-            windows = planned(file.look(current).maintenance)
+            now = time.time()
+            windows = planned(file.look(current).maintenance, now)
             # A file that cannot be read ends no maintenance.
             if file.successful:
                 try:
-                    await _settle(alertmanager, windows, time.time())
+                    await _settle(alertmanager, windows, now)
                 except (*Unreachable, Refused) as error:
                     log.warning("Maintenance of status.yml is not in force yet: %s", error)
         await asyncio.sleep(EVERY)

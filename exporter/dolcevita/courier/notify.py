@@ -74,16 +74,22 @@ class Deliveries:
         )
 
     async def deliver(
-        self, config: Config, name: str, alerts: Sequence[Alert], group: object
+        self,
+        config: Config,
+        name: str,
+        alerts: Sequence[Alert],
+        group: object,
+        pages: Mapping[str, str] = {},
     ) -> None:
         """Send one webhook's alerts, which Alertmanager groups as `group`, to the channel `name`.
 
-        Returns once the service took the message. Raises UnknownChannel, NotDelivered, and
-        ConfigError when the channel's file cannot be read.
+        `pages` are the addresses of owners' pages. Returns once the service took the message.
+        Raises UnknownChannel, NotDelivered, and ConfigError when the channel's file cannot be read.
         """
         to = _recipient(config, name)
         url = text_of(to.channel)
-        text = self.render(to.person, to.role, alerts, sms.is_sms(url))
+        page = pages.get(to.person.name, "") if to.role == "owner" else ""
+        text = self.render(to.person, to.role, alerts, sms.is_sms(url), page)
         if not text:
             return
         key = hashlib.sha256("\0".join((name, url, str(group), text)).encode()).hexdigest()
@@ -105,16 +111,21 @@ class Deliveries:
             raise self._not_delivered(to, "did not take the message")
 
     def render(
-        self, person: Person, role: Role, alerts: Sequence[Alert], short: bool = False
+        self,
+        person: Person,
+        role: Role,
+        alerts: Sequence[Alert],
+        short: bool = False,
+        page: str = "",
     ) -> str:
         """The text for one person, from the template of their language; '' for no alerts.
 
-        With `short` it fits one SMS.
+        With `short` it fits one SMS. `page` is the address of an owner's page, '' for none.
         """
         if not alerts:
             return ""
         template = self._templates.get_template(f"apprise.{person.language}.j2")
-        text = template.render(alerts=alerts, role=role, short=short).strip()
+        text = template.render(alerts=alerts, role=role, short=short, page=page).strip()
         return sms.fitted(text) if short else text
 
     def close(self) -> None:

@@ -239,7 +239,7 @@ class Exporter:
             generate_latest(self.registry).decode(),
             self.roster().metrics,
             exposition.maintenance_metrics(config.sites, now, works),
-            exposition.people_metrics(config, now, self.pages.addresses()),
+            exposition.people_metrics(config, now),
         )
 
     async def healthy(self, request: web.Request) -> web.Response:

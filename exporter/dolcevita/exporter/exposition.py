@@ -30,7 +30,6 @@ HELP: Mapping[str, str] = {
     "owner_next_reachable_timestamp_seconds": "Unix time when quiet time ends; while it is",
     "owner_utc_offset_seconds": "What the owner's clock is ahead of UTC now",
     "owner_hears_report": "1 for owners who hear of the month's report",
-    "owner_page_info": "Where an owner's visitors find their page; the url is their secret",
     "owner_overdue_after_seconds": "An incident that takes longer is overdue to the owner",
     "provider_escalate_after_seconds": "An incident that takes longer is for the provider `to`",
     "provider_utc_offset_seconds": "What the provider's clock is ahead of UTC now",
@@ -157,8 +156,8 @@ def maintenance_metrics(sites: Iterable[Site], now: datetime, works: Iterable[Ma
     return gauges.text()
 
 
-def people_metrics(config: Config, now: datetime, pages: Mapping[str, str] = {}) -> str:
-    """Owners and providers at an aware instant; `pages` has the address of each owner's page."""
+def people_metrics(config: Config, now: datetime) -> str:
+    """Owners and providers at an aware instant."""
     gauges = Gauges()
     for owner in config.owners:
         labels = as_text({"owner": owner.name})
@@ -169,8 +168,6 @@ def people_metrics(config: Config, now: datetime, pages: Mapping[str, str] = {})
             gauges.add(name, labels, change.timestamp())
         if "report" in owner.hears:
             gauges.add("owner_hears_report", labels, 1)
-        if url := pages.get(owner.name):
-            gauges.add("owner_page_info", joined(labels, {"url": url}), 1)
         if owner.overdue_after:
             gauges.add("owner_overdue_after_seconds", labels, owner.overdue_after)
     for provider in config.providers:

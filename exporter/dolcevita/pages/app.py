@@ -32,7 +32,13 @@ AHEAD = 60 * 86400.0
 
 MOST_NOTES = 5
 
-OLD = 60.0
+UNASKED = 45.0
+"""Seconds after which history is asked for anew though nobody looks: no visitor waits for it."""
+
+AGAIN = 2.0
+"""Seconds to the next question while nothing is known."""
+
+OLD = 90.0
 """Seconds after which history that could not be asked for anew is called old."""
 
 _HERE = Path(__file__).parent
@@ -77,7 +83,7 @@ class Shown:
     @property
     def base(self) -> str:
         """Where the page's own addresses begin."""
-        return _base(self.page) if self.page else ""
+        return self.page.path if self.page else ""
 
 
 class Pages:
@@ -125,23 +131,32 @@ class Pages:
         """Ask others while the application runs."""
         async with aiohttp.ClientSession(trust_env=False) as session:
             self.session = session
-            follower = asyncio.create_task(self.silences.follow(session))
+            followers = [
+                asyncio.create_task(follow)
+                for follow in (self.silences.follow(session), self._remember())
+            ]
             yield
-            follower.cancel()
+            for follower in followers:
+                follower.cancel()
             for memory in self.memories.values():
                 await memory.close()
             self.session = None
 
+    async def _remember(self) -> None:
+        """Know the past of every page before somebody asks, until cancelled."""
+        while True:
+            config = self.live.config
+            pages = self.file.look(config).pages
+            for zone in {_zone(config, page) for page in (None, *pages)}:
+                self._memory(zone).refresh()
+            known = all(memory.past for memory in self.memories.values())
+            await asyncio.sleep(UNASKED if known else AGAIN)
+
     def maintenance(self, now: float) -> list[Maintenance]:
         """What is under way or planned for the time to come."""
         status = self.file.look(self.live.config)
-        works = [*self.silences.works, *planned(status.maintenance)]
+        works = [*self.silences.works, *planned(status.maintenance, now)]
         return [work for work in works if work.end > now and work.start < now + AHEAD]
-
-    def addresses(self) -> dict[str, str]:
-        """Where the page of each owner is, for the owners that have one and can be sent there."""
-        status = self.file.look(self.live.config)
-        return {page.owner: status.url + _base(page) for page in status.pages if status.url}
 
     async def page(self, request: web.Request) -> web.Response:
         """The page as HTML."""
@@ -273,12 +288,16 @@ class Pages:
         return Shown(page, self.file.status, zone, wanted, found, past, fault, now)
 
     async def _past(self, zone: ZoneInfo) -> tuple[Past | None, str]:
+        memory = self._memory(zone)
+        return await memory.look(), memory.fault
+
+    def _memory(self, zone: ZoneInfo) -> Memory:
         assert self.session, "asked for only while the application runs"
         memory = self.memories.get(zone.key)
         if memory is None:
             memory = Memory(Prometheus(self.session, self.prometheus_url), zone)
             self.memories[zone.key] = memory
-        return await memory.look(), memory.fault
+        return memory
 
     def _notices(self, shown: Shown, said: Words) -> list[str]:
         """What a visitor must know to read the page rightly."""
@@ -286,7 +305,8 @@ class Pages:
         if shown.past is None:
             # The cause names machines of the house, which are nothing to visitors.
             why = said("no_history_why", why=shown.fault) if shown.fault and not shown.page else ""
-            notices.append(f"{said('no_history')} {why}".strip())
+            what = said("no_history" if shown.fault else "history_is_read")
+            notices.append(f"{what} {why}".strip())
         else:
             if shown.now - shown.past.at > OLD:
                 notices.append(said("old_history", at=said.clock(shown.past.at, shown.zone)))
@@ -320,10 +340,6 @@ def _html(shown: Shown, said: Words, language: str, title: str, notices: list[st
         shown=SHOWN_INCIDENTS,
         iso=lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
-
-
-def _base(page: OwnerPage) -> str:
-    return f"/status/{quote(page.owner, safe='')}/{page.token}"
 
 
 def _notes(shown: Shown) -> list[Note]:

@@ -43,6 +43,7 @@ def as_json(found: View, now: float, past_known: bool) -> dict[str, Any]:
                 "to": _iso(work.end),
                 "because": work.because,
                 "counts": work.counts,
+                "repeats": work.repeats,
             }
             for work in found.maintenance
         ],

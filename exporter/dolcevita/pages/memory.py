@@ -24,8 +24,8 @@ FRESH = 10.0
 FRESH_DAYS = 300.0
 """Seconds for days that are over and for what changes slowly: these are the large queries."""
 
-PATIENCE = 2.0
-"""Seconds that a visitor waits for a first answer."""
+PATIENCE = 0.15
+"""Seconds that a visitor waits for the first answer after a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ class _Slow:
 class Memory:
     """The past in one time zone, whose midnights part the days.
 
-    Nothing is asked while nobody looks. The days are those of now: around a change of the clock
-    those before it are an hour off.
+    The days are those of now: around a change of the clock those before it are an hour off.
     """
 
     prometheus: Prometheus
@@ -77,12 +76,17 @@ class Memory:
 
     async def look(self) -> Past | None:
         """The newest past that is known; with `fault` set, why there is no newer one."""
-        fresh = self.past and time.time() - self.past.at < FRESH
-        if not fresh and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self._ask())
-        if self.past is None and self._asking:
-            await asyncio.wait([self._asking], timeout=PATIENCE)
+        asking = self.refresh()
+        if self.past is None:
+            await asyncio.wait([asking], timeout=PATIENCE)
         return self.past
+
+    def refresh(self) -> asyncio.Task[None]:
+        """What asks anew, unless the last answer is fresh."""
+        fresh = self.past and time.time() - self.past.at < FRESH
+        if self._asking is None or (self._asking.done() and not fresh):
+            self._asking = asyncio.create_task(self._ask())
+        return self._asking
 
     async def close(self) -> None:
         if self._asking:

@@ -100,6 +100,7 @@ class Work:
     end: float
     because: str
     counts: bool
+    repeats: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ def _link(site: Site) -> str:
 
 
 def _together(works: Iterable[Maintenance]) -> list[Work]:
-    names: dict[tuple[float, float, str, bool], list[str]] = defaultdict(list)
+    names: dict[tuple[float, float, str, bool, bool], list[str]] = defaultdict(list)
     for work in sorted(works, key=lambda work: (work.start, work.end, work.value)):
-        names[work.start, work.end, work.because, work.counts].append(work.value)
+        names[work.start, work.end, work.because, work.counts, work.repeats].append(work.value)
     return [Work(tuple(values), *key) for key, values in names.items()]

@@ -2,12 +2,13 @@
 
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
 from dolcevita import probes
 from dolcevita.alerting import compile as alertmanager
 from dolcevita.config import Config, load
+from dolcevita.config.status_file import StatusFile
 from dolcevita.stack.settings import Settings
 
 
@@ -56,5 +57,11 @@ def compiled_alertmanager(settings: Settings) -> tuple[Config, str]:
         settings.templates,
         settings.url("courier"),
         datetime.now(UTC),
+        pages(settings, config),
     )
     return config, text
+
+
+def pages(settings: Settings, config: Config) -> Mapping[str, str]:
+    """The addresses of owners' pages, as far as status.yml can be read."""
+    return StatusFile(settings.status).look(config).addresses

@@ -67,7 +67,7 @@ def prepare(
     alertmanager.check(compiled_text, programs.amtool, config, settings.alertmanager_base)
     _promtool_check(settings, programs)
     compiled = settings.data / "alertmanager.yml"
-    alertmanager.write(compiled, compiled_text)
+    alertmanager.write_with_links(compiled, compiled_text, checks.pages(settings, config))
     write_prometheus_config(settings)
     started = [
         _exporter(settings),
@@ -108,6 +108,7 @@ def _exporter(settings: Settings) -> Component:
         ),
         settings.health("exporter"),
         {
+            "DOLCEVITA_STATUS": str(settings.status),
             "DOLCEVITA_DATA": str(settings.data),
             "DOLCEVITA_EXTERNAL_URL": settings.external_url,
         },
@@ -128,6 +129,7 @@ def _courier(settings: Settings, programs: Programs, compiled: Path) -> Componen
         {
             "DOLCEVITA_SITES": str(settings.sites),
             "DOLCEVITA_PEOPLE": str(settings.people),
+            "DOLCEVITA_STATUS": str(settings.status),
             "PATH": f"{programs.amtool.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         },
     )

@@ -10,6 +10,7 @@ from dolcevita.config import UserError
 DEFAULTS: Mapping[str, str] = {
     "DOLCEVITA_SITES": "sites.yml",
     "DOLCEVITA_PEOPLE": "people.yml",
+    "DOLCEVITA_STATUS": "status.yml",
     "DOLCEVITA_DATA": ".stack",
     "DOLCEVITA_RUNTIME": "auto",
     "DOLCEVITA_EXTERNAL_URL": "",
@@ -44,6 +45,7 @@ class Settings:
     folder: Path
     sites: Path
     people: Path
+    status: Path
     data: Path
     runtime: str
     external_url: str
@@ -105,6 +107,7 @@ def read_settings(folder: Path, environ: Mapping[str, str]) -> Settings:
         folder=folder,
         sites=folder / values["DOLCEVITA_SITES"],
         people=folder / values["DOLCEVITA_PEOPLE"],
+        status=folder / values["DOLCEVITA_STATUS"],
         data=folder / values["DOLCEVITA_DATA"],
         runtime=values["DOLCEVITA_RUNTIME"],
         external_url=values["DOLCEVITA_EXTERNAL_URL"],

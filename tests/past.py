@@ -33,6 +33,8 @@ class Lived:
     answer: float = 0.2
     certificate_days: float = 60
     domain_days: float = 200
+    fine_days: int = 75
+    """How far back goes what is recorded every few minutes; a report reads two months of it."""
 
     def down(self, now: int) -> list[tuple[int, int, str]]:
         """(since, until, reason) of its outages, in unix seconds."""
@@ -55,7 +57,7 @@ def write(folder: Path, lived: list[Lived], programs: Programs) -> int:
             file.writelines(f"{line}\n" for line in _lines(site, now))
         file.write("# EOF\n")
     subprocess.run(
-        [programs.promtool, "tsdb", "create-blocks-from", "--max-block-duration=30d",
+        [programs.promtool, "tsdb", "create-blocks-from", "--max-block-duration=720h",
          "openmetrics", text, folder],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -71,14 +73,14 @@ def _lines(site: Lived, now: int) -> Iterator[str]:
         lost = sum(max(0, min(end, until) - max(end - HOUR, since)) for since, until in down)
         yield _line("site:known:minutes", name, 60, end)
         yield _line("site:answered:minutes", name, 60 - lost / 60, end)
-    # What the report reads goes back two months, to the minute.
-    for end in range(max(begin, now - 75 * DAY), now, 60):
+    fine = max(begin, now - site.fine_days * DAY)
+    for end in range(fine, now, 60):
         lost = sum(max(0, min(end, until) - max(end - 60, since)) for since, until in down)
         yield _line("site:probe_success:avg1m", name, 1 - lost / 60, end)
         if end % 300 < 60:
             noise = random.uniform(0.8, 1.5)
             yield _line("site:probe_duration_seconds:median5m", name, site.answer * noise, end)
-    for at in range(max(begin, now - 75 * DAY), now, 240):
+    for at in range(fine, now, 240):
         yield _line("site:info", site.labels, 1, at)
     for at in range(now - DAY - HOUR, now, 240):
         noise = random.uniform(0.8, 1.5)
