@@ -1,12 +1,16 @@
 """`dolcevita up` in a real engine: the compose file as it stands, an edit, a scan, the end."""
 
+import http.client
 import json
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ import requests
 import yaml
 
 import images
+from dolcevita.exporter.app import Exporter
+from dolcevita.exporter.live import Live
 from project import SERVICES, Project
 from waiting import until
 
@@ -34,6 +40,8 @@ PEOPLE = {
     ],
 }
 SECRET = "http://127.0.0.1:9/a-token-that-nobody-may-see"
+TOKEN = "t" * 20
+STATUS = {"pages": [{"owner": "marie", "token": TOKEN, "logo": "logo.png"}]}
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("compose")]
 
@@ -46,6 +54,8 @@ class Up(Project):
         secret = folder / "secrets/owner"
         secret.write_text(SECRET + "\n")
         secret.chmod(0o640)
+        (folder / "status.yml").write_text(yaml.safe_dump(STATUS))
+        (folder / "logo.png").write_bytes(b"a picture")
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:
@@ -214,11 +224,13 @@ def test_a_container_reaches_its_neighbours_and_nobody_else(
     assert ("reached" in said) is may
 
 
-def _public(well: Up, host: str, path: str, **more: Any) -> requests.Response:
+def _public(well: Up, host: str, path: str, method: str = "GET", **more: Any) -> requests.Response:
     url = f"https://127.0.0.1:{well.ports['PUBLIC_HTTPS']}{path}"
     with requests.Session() as session:
         session.mount("https://", _Named(host))
-        return session.get(url, headers={"Host": host}, verify=False, timeout=10, **more)
+        return session.request(
+            method, url, headers={"Host": host}, verify=False, timeout=60, **more
+        )
 
 
 class _Named(requests.adapters.HTTPAdapter):
@@ -234,16 +246,68 @@ class _Named(requests.adapters.HTTPAdapter):
         )
 
 
+MARIE = f"/status/marie/{TOKEN}"
+PUBLIC = {
+    **dict.fromkeys(("/status.css", "/status.js", "/status.svg", "/badge/shop.svg"), "open"),
+    **{MARIE + path: "open" for path in ("", "/logo", "/brand.css", "/status.json", "/status.rss")},
+    MARIE + "/badge/shop.svg": "open",
+    MARIE + "/report/2020-01": "open",
+    f"/ping/{TOKEN}": "open",
+    **dict.fromkeys(("/", "/status.json", "/status.rss"), "password"),
+    **dict.fromkeys(("/site.css", "/site/shop", "/sd", "/probe", "/metrics"), "shut"),
+    **dict.fromkeys(("/-/healthy", "/-/reload", "/recent", "/recent/1"), "shut"),
+}
+"""What the world is answered, for a path of each of the exporter's routes."""
+
+TRICKS = (
+    *("/%2e/metrics", "//metrics", "/metrics/", "/METRICS", "/status/../metrics"),
+    *("/status/%2e%2e/metrics", "/badge/..%2fmetrics", "/ping/..%5cmetrics", "/status//../../sd"),
+    *("/metrics/../status/x", "/site/shop?/status/x", "/status/..;/probe?site=shop"),
+)
+
+
+def test_each_route_of_the_exporter_is_judged_to_be_public_or_not(well: Up) -> None:
+    router = Exporter(Live(well.sites, well.people)).app().router
+    for resource in router.resources():
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(resource.canonical))
+        assert [path for path in PUBLIC if re.fullmatch(pattern, path)], resource.canonical
+
+
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_the_world_sees_the_status_page_and_with_a_password_grafana(well: Up) -> None:
+def test_the_world_sees_owners_pages_and_with_a_password_that_of_everything(well: Up) -> None:
     page = until(lambda: _served(well), "the page over HTTPS", within=20)
     assert page.headers["Content-Type"].startswith("text/html")
     assert "max-age" in page.headers["Strict-Transport-Security"]
-    assert _public(well, "localhost", "/status.css").status_code == 200
-    assert _public(well, "localhost", "/ping/unknown").status_code == 404
-    for path in ("/metrics", "/sd", "/probe?site=shop", "/-/healthy", "/-/reload", "/%2e/metrics"):
+    for path, judged in PUBLIC.items():
         answer = _public(well, "localhost", path)
-        assert (answer.status_code, answer.text) == (404, "")
+        if judged == "open":
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.ok or "heartbeat" in answer.text or "month" in answer.text, path
+        elif judged == "password":
+            assert answer.status_code == 401, path
+            assert _public(well, "localhost", path, auth=("marie", "open")).ok
+        else:
+            passed = _public(well, "localhost", path, auth=("marie", "open"))
+            for refused in (answer, passed, _public(well, "localhost", path, method="POST")):
+                assert (refused.status_code, refused.text) == (404, ""), path
+    assert _public(well, "localhost", "/", auth=("marie", "shut")).status_code == 401
+    for path in TRICKS:
+        assert _as_it_stands(well, path) in (400, 404), path
+
+
+def _as_it_stands(well: Up, path: str) -> int:
+    """The answer to a path that HTTP libraries would tidy up before they ask."""
+    port = well.ports["PUBLIC_HTTPS"]
+    context = ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=10)
+    with closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_the_world_sees_grafana_with_a_password(well: Up) -> None:
+    until(lambda: _served(well), "the page over HTTPS", within=20)
     assert _public(well, "grafana.localhost", "/").status_code == 401
     assert _public(well, "grafana.localhost", "/", auth=("marie", "shut")).status_code == 401
     passed = _public(well, "grafana.localhost", "/", auth=("marie", "open"))
@@ -261,7 +325,7 @@ def test_the_world_sees_the_status_page_and_with_a_password_grafana(well: Up) ->
 
 def _served(well: Up) -> requests.Response | None:
     try:
-        answer = _public(well, "localhost", "/")
+        answer = _public(well, "localhost", MARIE)
     except requests.RequestException:
         return None
     return answer if answer.ok else None

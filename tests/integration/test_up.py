@@ -143,10 +143,13 @@ def up(project: Callable[[str], Up]) -> Up:
 def test_everything_answers_and_a_signal_ends_everything(
     project: Callable[[str], Up], end: str
 ) -> None:
-    up = project(end).start()
-    up.says("everything is well")
+    up = project(end)
+    (up.folder / ".env").write_text("DOLCEVITA_STATUS=pages.yml\n")
+    (up.folder / "pages.yml").write_text(f"pages: [{{owner: marie, token: {'t' * 20}}}]\n")
+    up.start().says("everything is well")
     for component in ("exporter", "prometheus", "alertmanager"):
         up.says(up.url(component, "/"))
+    assert answers(up.url("exporter", f"/status/marie/{'t' * 20}"))
     targets = f"{up.url('prometheus', '/api/v1/query')}?query=up"
 
     def jobs() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What the compose file and the native stack must have in common, and what it must not let out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,32 @@ def test_only_neighbours_share_a_network(services: dict[str, dict[str, Any]]) ->
         "status": {"exporter", "caddy"},
         "front": {"grafana", "caddy"},
     }
+
+
+NATIVE_ALONE = {"DOLCEVITA_DATA", "DOLCEVITA_RUNTIME", "COURIER_PORT"}
+"""A container's data lie in volumes, and the courier's port is not published."""
+
+OF_COMPOSE = {"COMPOSE_PROFILES", "PYTHON_IMAGE"}
+"""The first is Compose's own, the second for the build."""
+
+EXAMPLES = {"PUBLIC_HOST", "PUBLIC_GRAFANA", "DOLCEVITA_GROUP"}
+"""What these show is no default, but what one would set."""
+
+
+def test_each_variable_of_the_example_is_known_with_and_without_docker() -> None:
+    """With a # it is Docker's alone; what it shows is the default of the compose file."""
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
+    of_docker = dict(re.findall(r"^# ([A-Z_]+)=(\S*)$", example, re.MULTILINE))
+    text = (ROOT / "docker-compose.yml").read_text()
+    read = dict(re.findall(r"\$\{(\w+):-((?:[^{}]|\{[^{}]*\})*)\}", text))
+    assert set(re.findall(r"\$\{?(\w+)", text)) == {*read, "EXPORTER_PORT"}
+    assert set(shown) == set(DEFAULTS)
+    assert (set(shown) - NATIVE_ALONE) | (set(of_docker) - OF_COMPOSE) == set(read)
+    for name in set(read) & set(shown) - {"DOLCEVITA_EXTERNAL_URL"}:
+        assert read[name] == shown[name]
+    for name in set(read) & set(of_docker) - EXAMPLES:
+        assert read[name] == of_docker[name]
 
 
 def test_the_example_env_file_names_the_pinned_images(

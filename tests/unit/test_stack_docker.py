@@ -95,9 +95,14 @@ def test_files_outside_the_project_are_mounted_where_they_are(
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "people.yml").touch()
-    stack = find("", DOLCEVITA_PEOPLE=str(elsewhere / "people.yml"))
+    stack = find(
+        "",
+        DOLCEVITA_PEOPLE=str(elsewhere / "people.yml"),
+        DOLCEVITA_STATUS=str(elsewhere / "page.yml"),
+    )
     assert isinstance(stack, docker.Stack)
     assert stack.environment["DOLCEVITA_SITES"] == "sites.yml"
     assert stack.environment["DOLCEVITA_PEOPLE"] == str(elsewhere / "people.yml")
+    assert stack.environment["DOLCEVITA_STATUS"] == str(elsewhere / "page.yml")
     override = (find.folder / ".stack/compose.yml").read_text()
     assert f"{elsewhere}:{elsewhere}:ro" in override

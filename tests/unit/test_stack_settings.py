@@ -12,6 +12,7 @@ def test_defaults_are_relative_to_the_project_folder(tmp_path: Path) -> None:
     settings = read_settings(tmp_path, {})
     assert settings.sites == tmp_path / "sites.yml"
     assert settings.people == tmp_path / "people.yml"
+    assert settings.status == tmp_path / "status.yml"
     assert settings.data == tmp_path / ".stack"
     assert settings.runtime == "auto"
     assert settings.url("exporter") == "http://127.0.0.1:9714"

@@ -156,7 +156,7 @@ def stack_of(settings: Settings) -> Stack:
     own = settings.folder / "docker-compose.override.yml"
     if own.is_file():
         compose += ["--file", str(own)]
-    files = (settings.sites.resolve(), settings.people.resolve())
+    files = [path.resolve() for path in (settings.sites, settings.people, settings.status)]
     outside = sorted({str(f.parent) for f in files if not f.is_relative_to(settings.folder)})
     if outside:
         mounts = {"volumes": [f"{folder}:{folder}:ro" for folder in outside]}
@@ -170,6 +170,7 @@ def stack_of(settings: Settings) -> Stack:
         **{f"{name.upper()}_PORT": str(port) for name, port in settings.ports.items()},
         "DOLCEVITA_SITES": settings.shown(files[0]),
         "DOLCEVITA_PEOPLE": settings.shown(files[1]),
+        "DOLCEVITA_STATUS": settings.shown(files[2]),
         "DOLCEVITA_GROUP": str(settings.people.stat().st_gid),
     }
     return Stack(tuple(compose), environment, [])

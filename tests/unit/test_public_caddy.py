@@ -1,0 +1,81 @@
+"""What Caddy refuses in public before anybody has set a password or asked for Grafana."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from binaries import debian_package
+from dolcevita.config import UserError
+from waiting import free_port, until
+
+ROOT = Path(__file__).parents[2]
+PORTS = ("8080", "8443", "8081", "8082")
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
+    """A Caddy on the repository's Caddyfile, without users; its ports by those of the container."""
+    try:
+        program = debian_package("sid", "caddy") / "bin/caddy"
+    except UserError as error:
+        pytest.skip(str(error))
+    free = {port: free_port() for port in PORTS}
+    users = tmp_path / "users"
+    users.touch()
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    default = compose["services"]["caddy"]["environment"]["PUBLIC_GRAFANA"]
+    grafana = default.removeprefix("${PUBLIC_GRAFANA:-").removesuffix("}")
+    text = (ROOT / "caddy/Caddyfile").read_text().replace("/run/secrets/public_users", str(users))
+    file = tmp_path / "Caddyfile"
+    file.write_text(_on(free, text))
+    environment = {"PUBLIC_HOST": "localhost", "PUBLIC_GRAFANA": _on(free, grafana)}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "run", "--config", file, "--adapter", "caddyfile"],
+            stdout=log,
+            stderr=log,
+            env={
+                **os.environ,
+                **environment,
+                "HOME": str(tmp_path),
+                "XDG_DATA_HOME": str(tmp_path),
+            },
+        )
+    try:
+        until(lambda: _code(free["8081"]) == 200, (tmp_path / "log").read_text, within=30)
+        yield free
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _on(free: dict[str, int], text: str) -> str:
+    return re.sub(r"\b80[48]\d\b|\b8443\b", lambda found: str(free[found[0]]), text)
+
+
+def _code(port: int, host: str = "127.0.0.1") -> int:
+    try:
+        return requests.get(
+            f"http://127.0.0.1:{port}/", headers={"Host": host}, allow_redirects=False, timeout=5
+        ).status_code
+    except requests.RequestException:
+        return 0
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_without_users_nobody_sees_the_page_of_everything(ports: dict[str, int]) -> None:
+    url = f"https://localhost:{ports['8443']}/"
+    for auth in (None, ("", ""), ("marie", "")):
+        assert requests.get(url, auth=auth, verify=False, timeout=10).status_code == 401
+
+
+def test_without_its_name_nobody_in_public_reaches_grafana(ports: dict[str, int]) -> None:
+    unknown = _code(ports["8080"], "nobody.invalid")
+    assert _code(ports["8080"], "grafana.invalid") == unknown != 401
+    assert _code(ports["8082"], f"grafana.invalid:{ports['8082']}") == 401
