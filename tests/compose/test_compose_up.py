@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import signal
 import socket
 import ssl
@@ -19,9 +18,8 @@ import pytest
 import requests
 import yaml
 
+import doors
 import images
-from dolcevita.exporter.app import Exporter
-from dolcevita.exporter.live import Live
 from project import SERVICES, Project
 from waiting import until
 
@@ -40,8 +38,7 @@ PEOPLE = {
     ],
 }
 SECRET = "http://127.0.0.1:9/a-token-that-nobody-may-see"
-TOKEN = "t" * 20
-STATUS = {"pages": [{"owner": "marie", "token": TOKEN, "logo": "logo.png"}]}
+STATUS = {"pages": [{"owner": "marie", "token": doors.TOKEN, "logo": "logo.png"}]}
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("compose")]
 
@@ -246,39 +243,12 @@ class _Named(requests.adapters.HTTPAdapter):
         )
 
 
-MARIE = f"/status/marie/{TOKEN}"
-PUBLIC = {
-    **dict.fromkeys(("/status.css", "/status.js", "/status.svg", "/badge/shop.svg"), "open"),
-    **{MARIE + path: "open" for path in ("", "/logo", "/brand.css", "/status.json", "/status.rss")},
-    MARIE + "/badge/shop.svg": "open",
-    MARIE + "/report/2020-01": "open",
-    f"/ping/{TOKEN}": "open",
-    **dict.fromkeys(("/", "/status.json", "/status.rss"), "password"),
-    **dict.fromkeys(("/site.css", "/site/shop", "/sd", "/probe", "/metrics"), "shut"),
-    **dict.fromkeys(("/-/healthy", "/-/reload", "/recent", "/recent/1"), "shut"),
-}
-"""What the world is answered, for a path of each of the exporter's routes."""
-
-TRICKS = (
-    *("/%2e/metrics", "//metrics", "/metrics/", "/METRICS", "/status/../metrics"),
-    *("/status/%2e%2e/metrics", "/badge/..%2fmetrics", "/ping/..%5cmetrics", "/status//../../sd"),
-    *("/metrics/../status/x", "/site/shop?/status/x", "/status/..;/probe?site=shop"),
-)
-
-
-def test_each_route_of_the_exporter_is_judged_to_be_public_or_not(well: Up) -> None:
-    router = Exporter(Live(well.sites, well.people)).app().router
-    for resource in router.resources():
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(resource.canonical))
-        assert [path for path in PUBLIC if re.fullmatch(pattern, path)], resource.canonical
-
-
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_the_world_sees_owners_pages_and_with_a_password_that_of_everything(well: Up) -> None:
     page = until(lambda: _served(well), "the page over HTTPS", within=20)
     assert page.headers["Content-Type"].startswith("text/html")
     assert "max-age" in page.headers["Strict-Transport-Security"]
-    for path, judged in PUBLIC.items():
+    for path, judged in doors.PUBLIC.items():
         answer = _public(well, "localhost", path)
         if judged == "open":
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -291,7 +261,7 @@ def test_the_world_sees_owners_pages_and_with_a_password_that_of_everything(well
             for refused in (answer, passed, _public(well, "localhost", path, method="POST")):
                 assert (refused.status_code, refused.text) == (404, ""), path
     assert _public(well, "localhost", "/", auth=("marie", "shut")).status_code == 401
-    for path in TRICKS:
+    for path in doors.TRICKS:
         assert _as_it_stands(well, path) in (400, 404), path
 
 
@@ -325,7 +295,7 @@ def test_the_world_sees_grafana_with_a_password(well: Up) -> None:
 
 def _served(well: Up) -> requests.Response | None:
     try:
-        answer = _public(well, "localhost", MARIE)
+        answer = _public(well, "localhost", doors.MARIE)
     except requests.RequestException:
         return None
     return answer if answer.ok else None
