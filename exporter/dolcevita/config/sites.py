@@ -291,7 +291,11 @@ class SitesReader:
         before = len(self.problems)
         url = self._url(source, where, data.get("url"))
         kind = self.kinds.get(url.scheme) if url else None
-        special = ("expect", kind.name if kind else url.scheme if url else "")
+        if url:
+            special = ("expect", kind.name if kind else url.scheme)
+        else:
+            # Which kind it is meant to be is not known.
+            special = ("expect", *sorted({kind.name for kind in self.kinds.values()}))
         entry = validate(
             _Entry,
             {key: value for key, value in data.items() if key not in special},

@@ -97,7 +97,7 @@ def _stamp(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError as error:
         detail = f"The file {file} cannot be read: {error.strerror}."
-        raise Broken(Reason.CERTIFICATE, detail) from None
+        raise Broken(Reason.LOCAL, detail) from None
 
 
 # Parsing the CAs takes tens of milliseconds. The stamps are there to miss when a file changes.
@@ -117,14 +117,14 @@ def _context(options: TlsOptions, verify: bool, stamps: tuple[int, ...]) -> ssl.
     try:
         context.load_verify_locations(cas)
     except OSError:
-        raise Broken(Reason.CERTIFICATE, f"The CA file {cas} cannot be used.") from None
+        raise Broken(Reason.LOCAL, f"The CA file {cas} cannot be used.") from None
     if options.cert_file:
         try:
             context.load_cert_chain(options.cert_file, options.key_file, password=_no_password)
         except (OSError, ValueError):
             pair = f"{options.cert_file} and its key {options.key_file or 'in the same file'}"
             detail = f"The certificate {pair} cannot be used."
-            raise Broken(Reason.CERTIFICATE, detail) from None
+            raise Broken(Reason.LOCAL, detail) from None
     return context
 
 
