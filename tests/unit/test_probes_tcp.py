@@ -360,7 +360,7 @@ def test_a_certificate_file_that_changes_is_read_again(ca, tmp_path):
 @pytest.mark.parametrize("option", ["ca_file", "cert_file"])
 def test_a_file_that_is_missing_is_named(option, tmp_path):
     result = talked(says("hi"), options={"tls": True, option: str(tmp_path / "none.pem")})
-    assert result.reason is Reason.CERTIFICATE
+    assert result.reason is Reason.LOCAL
     assert "none.pem cannot be read" in result.detail
 
 

@@ -291,11 +291,10 @@ class SitesReader:
         before = len(self.problems)
         url = self._url(source, where, data.get("url"))
         kind = self.kinds.get(url.scheme) if url else None
-        if url:
-            special = ("expect", kind.name if kind else url.scheme)
-        else:
-            # Which kind it is meant to be is not known.
-            special = ("expect", *sorted({kind.name for kind in self.kinds.values()}))
+        # Beside a URL that is none, every kind may be the one that is meant.
+        every = (kind.name for kind in self.kinds.values())
+        meant = {kind.name if kind else url.scheme} if url else set(every)
+        special = ("expect", *sorted(meant))
         entry = validate(
             _Entry,
             {key: value for key, value in data.items() if key not in special},
