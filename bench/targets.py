@@ -43,6 +43,7 @@ def serving(folder: Path, cores: Sequence[int] = ()) -> Iterator[Targets]:
             client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
             fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
             scgi_temp_path {folder}/scgi;
+            ssl_protocols TLSv1.2 TLSv1.3;
             ssl_certificate {folder}/site.pem; ssl_certificate_key {folder}/site.pem;
             server {{
                 listen 127.0.0.1:{http} backlog=4096;

@@ -38,14 +38,14 @@ class Prober:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.last: dict[str, Seen] = {}
         self.failures = Failures()
-        self.probes = Counter(
+        ended = Counter(
             "dolcevita_probes", "Probes that ended, by result", ["result"], registry=registry
         )
-        self.in_flight = Gauge(
+        self.ended = {True: ended.labels("success"), False: ended.labels("failure")}
+        self.under_way = 0
+        Gauge(
             "dolcevita_probes_in_flight", "Probes that are under way", registry=registry
-        )
-        for result in ("success", "failure"):
-            self.probes.labels(result)
+        ).set_function(lambda: self.under_way)
 
     async def sites(self, sites: Iterable[Site], seconds: float) -> list[tuple[Site, Result]]:
         """Probe every site at once, each within its own timeout and `seconds`.
@@ -56,19 +56,23 @@ class Prober:
         async def one(site: Site) -> tuple[Site, Result]:
             kind = probes.kind_of(site.url)
             assert kind, "the loader lets in no site without a prober"
-            target = Target[Any, Any](site.url, site.options, site.expect)
+            target: Target[Any, Any] = Target(site.url, site.options, site.expect)
             result = await self.target(kind, target, min(site.timeout, seconds))
             now = time.time()
             if not result.success:
                 self.failures.add(site.name, result, now)
-            self.last[site.name] = Seen(replace(result, evidence=None), now)
+            kept = replace(result, evidence=None) if result.evidence else result
+            self.last[site.name] = Seen(kept, now)
             return site, result
 
         return await asyncio.gather(*map(one, sites))
 
     async def target(self, kind: Kind, target: Target[Any, Any], seconds: float) -> Result:
         """Probe one target and count it."""
-        with self.in_flight.track_inprogress():
+        self.under_way += 1
+        try:
             result = await probes.probe(kind, target, seconds)
-        self.probes.labels("success" if result.success else "failure").inc()
+        finally:
+            self.under_way -= 1
+        self.ended[result.success].inc()
         return result

@@ -43,7 +43,8 @@ async def probe(kind: Kind, target: Target[Any, Any], budget: float) -> Result:
 
 async def _attempt(kind: Kind, target: Target[Any, Any], budget: float) -> Result:
     try:
-        return await asyncio.wait_for(kind.probe(target, budget), budget + GRACE)
+        async with asyncio.timeout(budget + GRACE):
+            return await kind.probe(target, budget)
     except TimeoutError:
         detail = f"No result for {target.url} in {budget:.1f} s."
         return Result(success=False, reason=Reason.TIMEOUT, detail=detail)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -94,7 +94,7 @@ def any_address(host: str, found: Sequence[str]) -> Sequence[str]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One request over a connection of its own, redirects not followed.
 
@@ -136,7 +136,7 @@ class Failure:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """What came of a Request; after a failure, what is known up to it.
 
@@ -144,7 +144,8 @@ class Exchange:
     not reached, or for `secured` without TLS. Of `addresses`, `address` is the last that was
     tried. `status` and `version` are 0 without an answer,
     `content_length` (bytes) and `last_modified` (unix seconds) -1 where the server does not
-    say. `redirect` is the absolute URL that the answer points to, or ''.
+    say. `redirect` is the absolute URL that the answer points to, or '', and `cookies` are what
+    goes there with the next request.
     """
 
     url: str
@@ -444,7 +445,8 @@ class _Transfer:
             securing = self.secure and not secured
             failure = _failure(curl, code, self.request, connected > 0, securing)
         head = _headers(self.header_lines)
-        chain = _chain(curl.getinfo_raw(pycurl.INFO_CERTINFO))
+        location = _header_value(head, "location")
+        chain = _chain(curl.getinfo_raw(pycurl.INFO_CERTINFO)) if self.secure else ()
         session = self.session
         return Exchange(
             url=self.request.url,
@@ -459,10 +461,10 @@ class _Transfer:
             status=curl.getinfo(pycurl.RESPONSE_CODE),
             version=HTTP_VERSIONS.get(curl.getinfo(pycurl.INFO_HTTP_VERSION), 0.0),
             headers=head,
-            cookies=tuple(curl.getinfo_raw(pycurl.INFO_COOKIELIST)),
+            cookies=tuple(curl.getinfo_raw(pycurl.INFO_COOKIELIST)) if location else (),
             content_length=int(curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)),
             last_modified=_unix_time(_header_value(head, "last-modified")),
-            redirect=self._redirect(_header_value(head, "location")),
+            redirect=self._redirect(location) if location else "",
             certificates=tuple(read for der in chain if (read := certificate.from_der(der))),
             chain=chain,
             tls_version=_tls_version(session[0]) if session else "",
@@ -502,9 +504,9 @@ def _headers(lines: Sequence[bytes]) -> Headers:
         if line.startswith(b"HTTP/"):
             fields.clear()
             continue
-        name, colon, value = line.partition(b":")
+        name, colon, value = line.decode("utf-8", "replace").partition(":")
         if colon:
-            fields.append((_text(name).lower(), _text(value)))
+            fields.append((name.strip().lower(), value.strip()))
     return tuple(fields)
 
 
@@ -521,6 +523,7 @@ def _header_value(headers: Headers, name: str) -> str:
     return next((value for key, value in headers if key == name), "")
 
 
+@lru_cache(maxsize=4096)
 def _unix_time(date: str) -> int:
     """From an HTTP date in any of its three forms (RFC 9110, section 5.6.7), else -1."""
     for form in ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"):

@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -408,7 +409,8 @@ async def _follow(
         course.body.reset()
         cookies = course.hops[-1].cookies if course.hops else ()
         request = _request(target, step, secrets, course.body, budget - start)
-        hop = await exchange(replace(request, cookies=cookies))
+        request.cookies = cookies
+        hop = await exchange(request)
         course.add(hop, start)
         if not _goes_on(hop, len(course.hops), target.options, target.expect):
             return
@@ -500,6 +502,8 @@ def _request(
 
 def _at_home(url: str, own: str) -> bool:
     """Whether what is secret may go there: to the same host, and not from https to http."""
+    if url == own:
+        return True
     here, home = _split(url), _split(own)
     downgraded = home.scheme == "https" and here.scheme != "https"
     return here.hostname == home.hostname and not downgraded
@@ -647,6 +651,7 @@ def _encode(text: str, encoding: str) -> bytes:
         return b""
 
 
+@lru_cache(maxsize=4096)
 def _split(url: str) -> SplitResult:
     """A URL's parts, all of them empty if it is none: a server can redirect to anything."""
     try:

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import lru_cache
 from threading import Thread
 
 
@@ -86,6 +87,7 @@ async def _look_up_beside(host: str, within: float) -> list[str]:
         raise Unresolved(f"No answer from a name server for {host} in {within:.1f} s.") from None
 
 
+@lru_cache(maxsize=4096)
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
