@@ -78,6 +78,14 @@ def test_an_older_version_of_tls_is_told(ca):
     assert sample(result, "probe_tls_version_info", version="TLS 1.2") == 1
 
 
+def test_a_server_with_an_unusual_key_exchange_is_asked_again_with_all_of_them(ca):
+    tls = context(ca.issue_cert("localhost"))
+    tls.set_ecdh_curve("X448")
+    result = over_tls(tls, ca.file)
+    assert result.success
+    assert sample(result, "probe_tls_version_info", version="TLS 1.3") == 1
+
+
 def test_an_expired_certificate(ca):
     leaf = ca.issue_cert("localhost", not_after=datetime.now(UTC) - timedelta(days=1))
     result = over_tls(context(leaf), ca.file)

@@ -69,7 +69,11 @@ def earliest_expiry(certificates: Sequence[Certificate]) -> float:
 
 def chain_labels(certificates: Sequence[Certificate]) -> dict[str, str]:
     """The labels of `probe_ssl_last_chain_info`, as blackbox_exporter has them."""
-    own = certificates[0]
+    return _labels(certificates[0])
+
+
+@lru_cache(maxsize=1024)
+def _labels(own: Certificate) -> dict[str, str]:
     hosts = [name for name in own.names if not _is_address(name)]
     return {
         "fingerprint_sha256": own.sha256,

@@ -60,6 +60,10 @@ NEWEST_TLS = {
     "TLS 1.3": pycurl.SSLVERSION_MAX_TLSv1_3,
 }
 
+CLASSIC_GROUPS = "X25519:P-256:P-384:P-521"
+"""The key exchanges that every server of today has one of. OpenSSL's own choice begins with a
+hybrid against quantum computers, which takes longer to prepare, for both sides."""
+
 MOST_ADDRESSES = 16
 """Addresses of a name that are tried; more would be a scan of somebody's network."""
 
@@ -225,14 +229,33 @@ async def exchange(request: Request) -> Exchange:
         ended = perf_counter() - begin
         return Exchange(request.url, Failure(Reason.DNS, str(error)), ended=ended)
     resolved = perf_counter() - begin
-    transfer = _Transfer(request, url, addresses)
-    transfer.prepare(known, resolved)
+    classic = url.scheme == "https" and not _has_secrets(request)
+    transfer = _Transfer(request, url, addresses, resolved, classic)
+    result = await _transferred(transfer, known, resolved)
+    if classic and result.failure and result.failure.reason is Reason.TLS:
+        transfer = _Transfer(request, url, addresses, resolved)
+        again = await _transferred(transfer, known, perf_counter() - begin)
+        if not again.failure or again.failure.reason is not Reason.TIMEOUT:
+            result = again
+    return result
+
+
+def _has_secrets(request: Request) -> bool:
+    """Whether what is sent should stay unread for longer than today's key exchanges may last."""
+    return bool(request.headers or request.cookies or request.body or request.tls.cert_file)
+
+
+async def _transferred(
+    transfer: "_Transfer", known: dict[str, Sequence[str]], spent: float
+) -> Exchange:
+    """Begin when `spent` seconds are."""
+    transfer.prepare(known, spent)
     code = pycurl.E_OK
     try:
         await _multi().perform(transfer.curl)
     except pycurl.error as error:
         code = int(error.args[0])
-    result = transfer.result(resolved, code)
+    result = transfer.result(spent, code)
     # Frees it now: the handle and its callbacks refer to each other.
     transfer.curl.close()
     return result
@@ -305,8 +328,21 @@ def _bracketed(host: str) -> str:
 class _Transfer:
     """One libcurl handle with its callbacks and what they gather."""
 
-    def __init__(self, request: Request, url: URL, addresses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        url: URL,
+        addresses: Sequence[str],
+        resolved: float,
+        classic: bool = False,
+    ) -> None:
+        """The name was `resolved` after so many seconds.
+
+        `classic` offers CLASSIC_GROUPS alone, else there is all that OpenSSL has.
+        """
         self.curl = pycurl.Curl()
+        self.resolved = resolved
+        self.classic = classic
         self.request = request
         self.url = url
         self.addresses = addresses
@@ -406,6 +442,8 @@ class _Transfer:
             (pycurl.VERBOSE, 1),
             (pycurl.DEBUGFUNCTION, self.on_debug),
         ]
+        if self.classic:
+            options.append((pycurl.SSL_EC_CURVES, CLASSIC_GROUPS))
         if tls.insecure:
             options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
         if tls.cert_file:
@@ -430,13 +468,13 @@ class _Transfer:
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(prefix):
             self.session = _text(text.removeprefix(prefix)).split(" / ")
 
-    def result(self, resolved: float, code: int) -> Exchange:
-        """What the handle knows, once libcurl is done with it."""
+    def result(self, spent: float, code: int) -> Exchange:
+        """What the handle knows, once libcurl is done with it; it began after `spent` seconds."""
         curl = self.curl
 
         def at(info: int) -> float:
             microseconds = curl.getinfo(info)
-            return resolved + microseconds / 1e6 if microseconds else 0.0
+            return spent + microseconds / 1e6 if microseconds else 0.0
 
         connected = at(pycurl.CONNECT_TIME_T)
         secured = at(pycurl.APPCONNECT_TIME_T) if self.secure else 0.0
@@ -451,7 +489,7 @@ class _Transfer:
         return Exchange(
             url=self.request.url,
             failure=failure,
-            resolved=resolved,
+            resolved=self.resolved,
             connected=connected,
             secured=secured,
             answered=at(pycurl.STARTTRANSFER_TIME_T),
@@ -552,9 +590,14 @@ def _chain(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> tuple[bytes, ...]
     """The DER forms from CURLINFO_CERTINFO, the server's own first."""
     pems = [value for pairs in info for name, value in pairs if name == b"Cert"]
     try:
-        return tuple(ssl.PEM_cert_to_DER_cert(_text(pem)) for pem in pems)
+        return tuple(_der(pem) for pem in pems)
     except ValueError:
         return ()
+
+
+@lru_cache(maxsize=1024)
+def _der(pem: bytes) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(_text(pem))
 
 
 _CONNECT_CAUSES = {
