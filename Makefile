@@ -1,7 +1,7 @@
-# One word a task: up, backup, restore, test, soak, month, check, dashboards, pictures, lock, clean. `make` alone tells them.
+# One word a task: up, demo, backup, restore, test, soak, month, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up backup restore test soak month check dashboards pictures screenshots lock clean
+.PHONY: help up demo backup restore test soak month check dashboards pictures screenshots lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -11,6 +11,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 help:
 	@echo "make up     run the stack here, until Ctrl-C"
+	@echo "make demo   live the evening of 14 July in three minutes, in a browser"
 	@echo "make backup write a backup of the stack in Docker; make restore FROM=FILE puts it back"
 	@echo "make test   run every test that this machine can run"
 	@echo "make soak   repeat for an hour what the tests do once"
@@ -23,6 +24,10 @@ help:
 
 up: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita up
+
+# ARGS=--auto for a recording: nobody presses the buttons, and it ends by itself.
+demo: $(VENV)/.run
+	@exec $(VENV)/bin/dolcevita demo $(ARGS)
 
 backup: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita backup

@@ -73,6 +73,22 @@ def up() -> None:
 
 
 @app.command()
+def demo(
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Crash and repair by itself, and end with the story.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The page's port; any free one without it.")
+    ] = 0,
+) -> None:
+    """Live the evening of 14 July in three minutes: the real stack, a shop, two phones."""
+    from dolcevita.demo import run
+
+    with user_errors():
+        run.run(auto, port)
+
+
+@app.command()
 def serve(
     sites: Sites = SITES,
     people: People = PEOPLE,

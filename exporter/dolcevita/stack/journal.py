@@ -34,14 +34,17 @@ class Journal:
     """Log files under `folder` and the thread that shows them.
 
     Components write to their file themselves and a thread follows the files, so a terminal that
-    stands still (Ctrl-S, a full pipe) holds up neither them nor the supervisor.
+    stands still (Ctrl-S, a full pipe) holds up neither them nor the supervisor. Without a
+    `stream` there are the files only.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], stream: TextIO) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], stream: TextIO | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._console: Console | None = Console(
-            file=stream, highlight=False, soft_wrap=True, markup=False, emoji=False
-        )
+        self._console: Console | None = None
+        if stream:
+            self._console = Console(
+                file=stream, highlight=False, soft_wrap=True, markup=False, emoji=False
+            )
         self._logs = []
         for index, name in enumerate((OWN, *names)):
             path = folder / f"{name}.log"

@@ -51,19 +51,24 @@ COMPOSE_PORTS: Mapping[str, int] = {
 
 
 def prepare(
-    settings: Settings, config: Config, compiled_text: str, say: Callable[[str], None]
+    settings: Settings,
+    config: Config,
+    compiled_text: str,
+    say: Callable[[str], None],
+    programs: Programs | None = None,
 ) -> list[Component]:
     """Check everything that a start needs, write the generated files, and list what to start.
 
-    `config` is what people.yml and sites.yml say, `compiled_text` the Alertmanager file of it.
-    Raises UserError with one line for each problem; nothing runs then.
+    `config` is what people.yml and sites.yml say, `compiled_text` the Alertmanager file of it;
+    `programs` are looked for where they are not given. Raises UserError with one line for
+    each problem; nothing runs then.
     """
     load(settings.sites, settings.people, probes.on_this_machine(), probes.PLANNED)
     grafana = shutil.which("grafana") or shutil.which("grafana-server")
     components = [name for name in settings.ports if name != "grafana" or grafana]
     if problems := [*checks.taken_ports(settings, components)]:
         raise UserError("\n".join(problems))
-    programs = find_programs(settings.data, say)
+    programs = programs or find_programs(settings.data, say)
     alertmanager.check(compiled_text, programs.amtool, config, settings.alertmanager_base)
     _promtool_check(settings, programs)
     compiled = settings.data / "alertmanager.yml"

@@ -40,14 +40,15 @@ async def supervise(
     journal: Journal,
     on_ready: Callable[[], None],
     companions: Sequence[Coroutine[None, None, None]] = (),
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Run `components` until SIGINT, SIGTERM or SIGHUP; stop them in reverse order.
+    """Run `components` until SIGINT, SIGTERM, SIGHUP or `stop`; stop them in reverse order.
 
     One that dies is started again, after a delay that doubles. `on_ready` is called once, when
     all have been seen well. `companions` run beside them. Raises UserError when a component
     stops before it was ever well: a start that fails leaves nothing running.
     """
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
@@ -112,7 +113,7 @@ class _Keeper:
                     stdout=log,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_stop_with_parent(),
+                    preexec_fn=stop_with_parent(),
                 )
         except OSError as error:
             return f"cannot be started ({error})"
@@ -172,7 +173,7 @@ def _how(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _stop_with_parent() -> Callable[[], None] | None:
+def stop_with_parent() -> Callable[[], None] | None:
     """What a child does before it runs its program, so that it ends when the supervisor is killed.
 
     The kernel then sends it SIGTERM (prctl(2), PR_SET_PDEATHSIG), also after SIGKILL of the

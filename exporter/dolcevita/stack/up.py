@@ -32,7 +32,7 @@ def run(folder: Path = Path(), environ: Mapping[str, str] = os.environ) -> None:
     if problems := [*checks.missing_files(settings)]:
         raise UserError("\n".join(problems))
     config, compiled = checks.compiled_alertmanager(settings)
-    with _alone(settings.data):
+    with alone(settings.data):
         obstacle = "DOLCEVITA_RUNTIME asks for that"
         if settings.runtime != "native":
             stack = docker.find(settings, _say)
@@ -79,7 +79,7 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
+def alone(data: Path) -> Iterator[None]:
     """The data folder, made where needed, for one stack at a time.
 
     Raises UserError when it cannot be written to, or when another stack has it.

@@ -1,0 +1,126 @@
+"""Lets the evening happen: waits, crashes, repairs, and tells each step of the story."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil
+
+import aiohttp
+
+from dolcevita.demo.clock import MORNING
+from dolcevita.demo.project import SITE
+from dolcevita.demo.story import GOOD_NEWS, PAGE, RECOVERY, NotTrue, Story
+from dolcevita.history.prometheus import NoAnswer, Prometheus
+
+POLL = 0.5
+
+SEEN_WITHIN = 60.0
+PAGED_WITHIN = 60.0
+RECOVERED_WITHIN = 60.0
+TOLD_WITHIN = 60.0
+
+START = 100.0
+"""Seconds from before the start of the stack for which the owner wants quiet at least."""
+EVENING = 88.0
+"""The same from when all is ready: what an evening takes that nobody holds up, and a night."""
+LEAST = 35.0
+"""Seconds that must be left until the shop has recovered; else the evening is made longer."""
+
+# Without anybody at the buttons: time to read what is on the page.
+LOOK_AROUND = 12.0
+REPAIR_AFTER = 10.0
+
+SETTLE = 8.0
+"""Seconds in which a message too many would still come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How the shop's server dies and is started again, and where Prometheus is."""
+
+    crash: Callable[[], Awaitable[None]]
+    repair: Callable[[], Awaitable[None]]
+    prometheus: str
+
+
+class Quiet:
+    """The owner's quiet hours, which `write` puts into people.yml. They end on full minutes."""
+
+    def __init__(self, write: Callable[[datetime], None]) -> None:
+        self._write = write
+        self.until = 0.0
+
+    def last(self, seconds: float) -> None:
+        """Let them end at the first full minute that is so far away."""
+        self.until = ceil((time.time() + seconds) / 60) * 60.0
+        self._write(datetime.fromtimestamp(self.until, UTC))
+
+    async def keep(self) -> None:
+        """Make them longer when a slow start or a slow visitor needs that."""
+        needed = EVENING
+        while True:
+            if self.until - time.time() < needed:
+                self.last(EVENING)
+            needed = LEAST
+            await asyncio.sleep(1)
+
+
+async def play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
+    """The whole evening, once the stack is well. Raises NotTrue where it goes another way."""
+    try:
+        await _play(story, server, quiet, auto)
+    except NotTrue as error:
+        story.tell("failed", why=error)
+        raise
+
+
+async def _play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
+    keeper = asyncio.create_task(quiet.keep())
+    try:
+        await _seen(server.prometheus)
+        story.tell("dinner")
+        if auto:
+            await asyncio.sleep(LOOK_AROUND)
+        else:
+            await story.asked("crash")
+        await server.crash()
+        crashed = time.time()
+        story.clock.walk(crashed)
+        story.tell("crashed")
+        paged = await story.received("provider", PAGE, PAGED_WITHIN)
+        story.tell("paged", seconds=round(paged.at - crashed))
+        if auto:
+            await asyncio.sleep(REPAIR_AFTER)
+        else:
+            await story.asked("repair")
+        await server.repair()
+        story.tell("repaired")
+        await story.received("provider", RECOVERY, RECOVERED_WITHIN)
+    finally:
+        keeper.cancel()
+    story.clock.run(time.time(), quiet.until)
+    story.tell("recovered")
+    await asyncio.sleep(quiet.until - time.time())
+    story.clock.stand(time.time(), MORNING)
+    story.tell("morning")
+    news = await story.received("owner", GOOD_NEWS, TOLD_WITHIN)
+    story.tell("told", seconds=round(news.at - quiet.until))
+    await asyncio.sleep(SETTLE)
+    story.verify(quiet.until)
+    story.tell("over")
+
+
+async def _seen(url: str) -> None:
+    """Until Prometheus has seen the shop up, and the owner in quiet hours."""
+    deadline = time.time() + SEEN_WITHIN
+    query = f'site:probe_success:min{{site="{SITE}"}} == 1 and on () owner_reachable == 0'
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        while time.time() < deadline:
+            with suppress(NoAnswer):
+                if await Prometheus(session, url).instant(query):
+                    return
+            await asyncio.sleep(POLL)
+    raise NotTrue(f"Prometheus has not seen the shop up within {SEEN_WITHIN:.0f} s")
