@@ -14,8 +14,6 @@ const sky = {
   sun: document.getElementById("sun"),
 };
 const HOUR = 3600;
-const DINNER = 20.2 * HOUR;
-const MORNING = 33 * HOUR;
 
 let clock = { ...body.dataset };
 let read = performance.now();
@@ -42,11 +40,12 @@ function draw() {
   sky.stars.style.opacity = dark;
   sky.dawn.style.opacity = way(at, 29, 32.5);
   const across = way(at, 21, 30.5);
-  sky.moon.style.transform = `translate(${8 + across * 80}vw, ${34 - Math.sin(across * Math.PI) * 26}vh)`;
+  sky.moon.style.transform = `translate(${31 + across * 3}vw, ${62 - Math.sin(across * Math.PI) * 48}vh)`;
   sky.moon.style.opacity = Math.min(dark * 1.4, 1);
   const risen = way(at, 29.8, 33);
-  sky.sun.style.transform = `translate(72vw, ${78 - risen * 62}vh)`;
+  sky.sun.style.transform = `translate(64vw, ${78 - risen * 66}vh)`;
   sky.sun.style.opacity = risen;
+  body.classList.toggle("asleep", at > 25.5 * HOUR);
   body.classList.toggle("fete", at > 22.5 * HOUR && at < 25 * HOUR && Number(clock.speed) > 60);
   requestAnimationFrame(draw);
 }
