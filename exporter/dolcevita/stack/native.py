@@ -114,7 +114,6 @@ def _exporter(settings: Settings) -> Component:
         ),
         settings.health("exporter"),
         {
-            "DOLCEVITA_STATUS": str(settings.status),
             "DOLCEVITA_DATA": str(settings.data),
             "DOLCEVITA_EXTERNAL_URL": settings.external_url,
         },
