@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dolcevita.probes import Reason, Result
-from dolcevita.probes.http import MOST_BODY
+from dolcevita.probes.http_answer import MOST_BODY
 from webserver import (
     blackhole,
     closed_port,

@@ -1,12 +1,15 @@
 """What the HTTP prober expects of an answer: versions, headers, texts, expressions, JSON."""
 
+import asyncio
+import random
 import time
 
 import pytest
 from pydantic import ValidationError
 
-from dolcevita.probes import Reason
-from dolcevita.probes.http import MOST_KEPT, Expect
+from dolcevita.probes import Reason, Result, Target, http, pattern
+from dolcevita.probes.http_answer import MOST_KEPT
+from dolcevita.probes.http_options import Expect, Options
 from webserver import page, probe, raw, run, sample, serving
 
 
@@ -99,10 +102,37 @@ def test_expressions_see_the_characters_of_the_pages_encoding():
 
 def test_a_page_made_for_an_expression_to_run_forever_ends_soon():
     begin = time.monotonic()
-    result = answered(page(b"a" * 5000), matches="(a+)+b")
+    result = answered(page(b"a" * 100_000), matches="(a+)+b")
+    assert result.reason is Reason.CONTENT
+    assert "does not match" in result.detail
+    assert time.monotonic() - begin < 1
+
+
+def test_an_expression_that_takes_seconds_is_given_up_and_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr(pattern, "MOST_SEARCH", 0.5)
+    text = "".join(random.Random(1).choices("ab", k=100_000))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.005)
+            turns += 1
+
+    async def scenario() -> Result:
+        counting = asyncio.create_task(count())
+        async with serving(page(text.encode())) as port:
+            target = Target(
+                f"http://127.0.0.1:{port}/", Options(), Expect(matches="[ab]*a[ab]{900}c")
+            )
+            result = await http.probe(target, 5.0)
+        counting.cancel()
+        return result
+
+    result = run(scenario())
     assert result.reason is Reason.CONTENT
     assert "take too long for the page" in result.detail
-    assert time.monotonic() - begin < 3
+    assert turns > 3
 
 
 JSON = page(b'{"status": "ok", "count": 3, "up": true, "jobs": [{"name": "a"}, {"name": "b"}]}')

@@ -12,7 +12,7 @@ import trustme
 from pydantic import ValidationError
 
 from dolcevita.probes import Reason, resolve
-from dolcevita.probes.http import Options
+from dolcevita.probes.http_options import Options
 from peers import server_context, talking
 from webserver import (
     closed_port,

@@ -12,7 +12,7 @@ from dolcevita.config import Strict
 from dolcevita.config.sites import RESERVED_LABELS
 from dolcevita.probes import secret, stream
 from dolcevita.probes.course import Broken, Course
-from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
+from dolcevita.probes.pattern import Match, Regex, TooSlow, search
 from dolcevita.probes.result import Reason, Sample
 from dolcevita.probes.security import TlsOptions
 from dolcevita.probes.stream import Stream
@@ -141,12 +141,11 @@ class Dialogue:
         detail = f"{where} accepts connections but does not send {self.waits_for} in time."
         return Broken(Reason.TIMEOUT, detail)
 
-    async def _match(self, regex: str) -> re.Match[str]:
+    async def _match(self, regex: str) -> Match:
         self.waits_for, self.last = f"a line that matches '{regex}'", ""
         while (line := await self._line()) is not None:
             try:
-                with bounded():
-                    match = compiled(regex).search(line)
+                match = await search(regex, line)
             except TooSlow:
                 detail = f"{self.stream.where} sends a line that takes too long to match '{regex}'."
                 raise Broken(Reason.CONTENT, detail) from None
@@ -241,7 +240,7 @@ def _line_to_send(step: Step) -> str | None:
     return secret.read(step.send_file) if step.send_file else step.send
 
 
-def expand(template: str, match: re.Match[str]) -> str:
+def expand(template: str, match: Match) -> str:
     """$1, ${1}, $name and $$ as in Go (the documentation of regexp.Expand); unknown ones are ''."""
 
     def group(reference: re.Match[str]) -> str:

@@ -22,7 +22,7 @@ from dolcevita.probes import address, security, stream
 from dolcevita.probes.course import Broken, Course, fault_of
 from dolcevita.probes.evidence import Evidence
 from dolcevita.probes.kind import Expectations, Kind, Target
-from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
+from dolcevita.probes.pattern import Regex, TooSlow, search
 from dolcevita.probes.result import Reason, Result, Sample
 from dolcevita.probes.security import Session, TlsOptions
 from dolcevita.probes.stream import NetworkOptions, Place
@@ -159,7 +159,7 @@ async def probe(target: Target[Options, Expect], budget: float) -> Result:
         question = _question(target.url)
         answer = await _ask(question, where, target.options, course)
         detail = f"{where} answers {_told(answer.message.answer)}."
-        _judge(question, where, answer.message, target.expect)
+        await _judge(question, where, answer.message, target.expect)
         if target.expect.agreement:
             late = Broken(Reason.TIMEOUT, "Not all name servers of the zone answer in time.")
             async with course.phase("agreement", course.left, late):
@@ -288,7 +288,9 @@ def _read(packet: bytes, query: dns.message.Message, where: Place) -> dns.messag
         raise Broken(Reason.PROTOCOL, f"{where} sends what is no DNS message.") from None
 
 
-def _judge(question: Question, where: Place, message: dns.message.Message, expect: Expect) -> None:
+async def _judge(
+    question: Question, where: Place, message: dns.message.Message, expect: Expect
+) -> None:
     """Raises Broken for the first thing that is not as expected."""
     rcode = dns.rcode.to_text(message.rcode())
     if rcode not in expect.rcode:
@@ -321,33 +323,35 @@ def _judge(question: Question, where: Place, message: dns.message.Message, expec
         ("additional", message.additional, expect.validate_additional_rrs),
     ):
         try:
-            with bounded():
-                fault = _fault(list(_lines(records)), rules)
+            fault = await _fault(list(_lines(records)), rules)
         except TooSlow:
             fault = "its records take too long to look through"
         if fault:
             raise Broken(Reason.CONTENT, f"The {section} section of {where}: {fault}.")
 
 
-def _fault(lines: Sequence[str], rules: Records) -> str:
-    """What the regular expressions find wrong with a section, '' for nothing."""
+async def _fault(lines: Sequence[str], rules: Records) -> str:
+    """What the regular expressions find wrong with a section, '' for nothing. Raises TooSlow."""
     for line in lines:
         for regex in rules.fail_if_matches_regexp:
-            if compiled(regex).search(line):
+            if await search(regex, line):
                 return f"'{line[:MOST_SHOWN]}' matches '{regex}'"
     for regex in rules.fail_if_not_matches_regexp:
         if not lines:
             return f"there is no record to match '{regex}'"
         for line in lines:
-            if not compiled(regex).search(line):
+            if not await search(regex, line):
                 return f"'{line[:MOST_SHOWN]}' does not match '{regex}'"
-    every = rules.fail_if_all_match_regexp
-    if every and not all(compiled(regex).search(line) for regex in every for line in lines):
-        return "not all records match what all should"
+    for regex in rules.fail_if_all_match_regexp:
+        for line in lines:
+            if not await search(regex, line):
+                return "not all records match what all should"
     some = rules.fail_if_none_matches_regexp
-    if some and not any(compiled(regex).search(line) for regex in some for line in lines):
-        return f"no record matches {' or '.join(some)}"
-    return ""
+    for regex in some:
+        for line in lines:
+            if await search(regex, line):
+                return ""
+    return f"no record matches {' or '.join(some)}" if some else ""
 
 
 def _all(section: Sequence[dns.rrset.RRset]) -> Iterator[Any]:

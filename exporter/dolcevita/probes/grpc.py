@@ -16,7 +16,9 @@ from dolcevita.config import one_or_many
 from dolcevita.probes import address, security
 from dolcevita.probes.course import Broken
 from dolcevita.probes.curl import Exchange, Failure, Headers, Request, Tls, exchange
-from dolcevita.probes.http import Line, Token, phases_of, seen
+from dolcevita.probes.http import phases_of
+from dolcevita.probes.http_answer import seen
+from dolcevita.probes.http_options import Line, Token
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.resolve import Unresolved
 from dolcevita.probes.result import Reason, Result, Sample

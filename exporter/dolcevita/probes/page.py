@@ -22,7 +22,7 @@ from dolcevita.probes.background import Background, Known
 from dolcevita.probes.curl import Failure
 from dolcevita.probes.evidence import MOST_SEEN, Evidence, is_secret
 from dolcevita.probes.fetch import Document, fetch
-from dolcevita.probes.http import seen
+from dolcevita.probes.http_answer import seen
 from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.markup import Markup
 from dolcevita.probes.resolve import GUARD, Forbidden

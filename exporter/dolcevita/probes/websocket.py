@@ -25,9 +25,9 @@ from dolcevita.probes.course import Broken, Course
 from dolcevita.probes.curl import USER_AGENT
 from dolcevita.probes.dialogue import expand
 from dolcevita.probes.evidence import is_secret
-from dolcevita.probes.http import Authorization, BasicAuth, Line, Token
+from dolcevita.probes.http_options import Authorization, BasicAuth, Line, Token
 from dolcevita.probes.kind import Expectations, Kind, Target
-from dolcevita.probes.pattern import Regex, TooSlow, bounded, compiled
+from dolcevita.probes.pattern import Match, Regex, TooSlow, search
 from dolcevita.probes.result import Reason, Result, Sample
 from dolcevita.probes.secret import read
 from dolcevita.probes.security import TlsOptions
@@ -217,7 +217,7 @@ class _Talk:
                     message = read(step.send_file)
                     self.secrets.append(message)
                 if step.expect is not None:
-                    match = self._match(step.expect, await self._message())
+                    match = await self._match(step.expect, await self._message())
                     if step.send is not None:
                         message = expand(step.send, match)
                 if message is not None:
@@ -231,10 +231,9 @@ class _Talk:
                 while await self.stream.receive():
                     pass
 
-    def _match(self, regex: str, message: str) -> re.Match[str]:
+    async def _match(self, regex: str, message: str) -> Match:
         try:
-            with bounded():
-                match = compiled(regex).search(message)
+            match = await search(regex, message)
         except TooSlow:
             match = None
         if match:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dolcevita.config import ConfigError, Problem, Strict, did_you_mean
 from dolcevita.config.model import validate
 from dolcevita.config.source import Source, Where, read
-from dolcevita.exporter.blackbox.regexp import to_python
+from dolcevita.probes.pattern import Regex
 
 UNITS = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0,
@@ -51,10 +51,6 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _regexp(text: str) -> str:
-    return to_python(text)
-
-
 def _query_type(text: str) -> str:
     try:
         return dns.rdatatype.to_text(dns.rdatatype.from_text(text)) if text else ""
@@ -63,7 +59,7 @@ def _query_type(text: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Regexp = Annotated[str, BeforeValidator(_text), AfterValidator(_regexp)]
+Regexp = Annotated[Regex, BeforeValidator(_text)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Size = Annotated[int, BeforeValidator(_size)]
 IPProtocol = Literal["ip4", "ip6", ""]
