@@ -12,14 +12,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import requests
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
 
-from past import Lived, Outage, write
 from playwright.sync_api import Browser, sync_playwright
 
 from binaries import version_ends
 from dolcevita.config import UserError
+from past import Lived, Outage, write
 from running import Stack
 from waiting import free_port, until
 
@@ -77,11 +78,24 @@ class _Fine(BaseHTTPRequestHandler):
         pass
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The newest programs; the oldest, too, for tests that say so."""
+    if "watched" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_ends")
+        ends = [
+            pytest.param(end, marks=pytest.mark.xdist_group(f"browser-{end}"))
+            for end in (("newest", "oldest") if both else ("newest",))
+        ]
+        metafunc.parametrize("watched", ends, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """The newest Prometheus with three months of history, one site of which is down now."""
+def watched(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
+    """A Prometheus with three months of history, one site of which is down now."""
     try:
-        programs = version_ends()["newest"]
+        programs = version_ends()[request.param]
     except UserError as error:
         pytest.skip(str(error))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Fine)
@@ -128,6 +142,17 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             ),
             "an incident, and the first availability of the rules",
             within=200,
+        )
+        # The page asks now and then, and shows what it was told last.
+        until(
+            lambda: all(
+                "90d" in site["availability"]
+                for site in requests.get(f"{stack.exporter_url}/status.json", timeout=10).json()[
+                    "sites"
+                ]
+            ),
+            "that availability on the page",
+            within=60,
         )
         yield Watched(stack, lived, "mail", seeded)
     finally:

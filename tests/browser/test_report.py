@@ -16,8 +16,6 @@ from playwright.sync_api import Browser
 from conftest import TOKEN, Watched
 from dolcevita.words import words
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 DOLCEVITA = str(Path(sys.executable).with_name("dolcevita"))
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -41,6 +39,7 @@ def month_before() -> tuple[str, float, float]:
     return f"{start:%Y-%m}", start.timestamp(), end.timestamp()
 
 
+@pytest.mark.both_ends
 def test_the_json_report_holds_what_prometheus_holds(watched: Watched) -> None:
     month, start, end = month_before()
     run = report(watched, "--owner", "marie", "--format", "json")

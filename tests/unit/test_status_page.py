@@ -241,18 +241,20 @@ def test_500_sites_render_in_300_ms_and_500_kB(tmp_path):
     async def scenario():
         async with showing(tmp_path, "sites:\n" + "\n".join(entries)) as (session, exporter):
             exporter.pages.memories["Europe/Paris"] = Remembering(a_past(names))
-            took = []
+            took, waited = [], []
             # The best of some: other tests run on the same cores.
             for _ in range(5):
-                begin = time.process_time()
+                begin, begin_waiting = time.process_time(), time.monotonic()
                 response = await session.get("/", headers={"Accept-Language": "en"})
                 text = await response.text()
                 took.append(time.process_time() - begin)
-            return text, min(took)
+                waited.append(time.monotonic() - begin_waiting)
+            return text, min(took), min(waited)
 
-    text, took = run(scenario())
+    text, took, waited = run(scenario())
     assert text.count('class="bar"') == 500 and text.count('class="spark"') == 500
     assert took < 0.3
+    assert waited < 3, "on a machine that has other things to do"
     assert len(text.encode()) < 500_000
 
 

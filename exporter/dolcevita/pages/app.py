@@ -50,6 +50,9 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
 )
 
+# Read now: the first visitor after a start is not to wait for it.
+_PAGE, _FEED, _BADGE = map(_TEMPLATES.get_template, ("page.html", "feed.xml", "badge.svg"))
+
 
 class Configured(Protocol):
     """The configuration in force, and whether the latest edit of it is."""
@@ -184,7 +187,7 @@ class Pages:
         """The incidents as RSS 2.0."""
         shown = await self._shown(request)
         said = _words(request)
-        text = _TEMPLATES.get_template("feed.xml").render(
+        text = _FEED.render(
             words=said,
             heading=(shown.page.title if shown.page else "") or said("title"),
             link=(shown.status.url or str(request.url.origin())) + (shown.base or "/"),
@@ -201,9 +204,7 @@ class Pages:
         if not shown.found.rows:
             raise web.HTTPNotFound(text="No such site.\n")
         state = shown.found.rows[0].state
-        text = _TEMPLATES.get_template("badge.svg").render(
-            feeds.badge(name, state, _words(request)("badge_" + state))
-        )
+        text = _BADGE.render(feeds.badge(name, state, _words(request)("badge_" + state)))
         return web.Response(
             text=text,
             content_type="image/svg+xml",
@@ -283,7 +284,7 @@ class Pages:
         zone = _zone(config, page)
         past, fault = await self._past(zone)
         found = await asyncio.to_thread(
-            view, sites, self.last, past, self.maintenance(now), now, zone, wanted
+            view, sites, self.last, past, self.maintenance(now), now, zone, wanted, page is None
         )
         return Shown(page, self.file.status, zone, wanted, found, past, fault, now)
 
@@ -320,7 +321,7 @@ class Pages:
 def _html(shown: Shown, said: Words, language: str, title: str, notices: list[str]) -> str:
     found, wanted = shown.found, shown.wanted
     worst = next((state for state in STATES if found.counts[state]), "unknown")
-    return _TEMPLATES.get_template("page.html").render(
+    return _PAGE.render(
         words=said,
         language=language if language in LANGUAGES else "",
         heading=title or said("title"),
@@ -338,6 +339,7 @@ def _html(shown: Shown, said: Words, language: str, title: str, notices: list[st
         now=shown.now,
         zone=shown.zone,
         shown=SHOWN_INCIDENTS,
+        date=lambda at: datetime.fromtimestamp(at, shown.zone).date(),
         iso=lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 

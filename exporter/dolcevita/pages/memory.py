@@ -149,8 +149,8 @@ class Memory:
                 DAY,
             ),
             over("site:probe_duration_seconds:median1h", hour - 23 * HOUR, hour, HOUR),
-            ask("site:certificate:days"),
-            ask("site:domain:days"),
+            ask("last_over_time(site:certificate:days[1h])"),
+            ask("last_over_time(site:domain:days[1h])"),
         )
         return _Slow(
             until=now + FRESH_DAYS,

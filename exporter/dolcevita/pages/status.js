@@ -3,6 +3,9 @@
 
 const EVERY = 15000;
 
+// Filters act at once: their button is for those without a script.
+document.documentElement.classList.add("live");
+
 async function refresh(address) {
   let text;
   try {

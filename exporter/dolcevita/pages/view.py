@@ -126,8 +126,12 @@ def view(
     now: float,
     zone: ZoneInfo,
     wanted: Wanted,
+    hosts: bool,
 ) -> View:
-    """The page of `sites`, of which only those that are `wanted` are shown."""
+    """The page of `sites`, of which only those that are `wanted` are shown.
+
+    Without `hosts`, which are of the house, maintenance of one is told of its sites.
+    """
     watched = [site for site in sites if not site.sentinel]
     works = [work for work in maintenance if any(work.covers(site) for site in watched)]
     chosen = [site for site in watched if _matches(site, wanted)]
@@ -154,7 +158,7 @@ def view(
         open=[incident for incident in found if incident.until is None],
         past=ended,
         incidents=found,
-        maintenance=_together(work for work in works if any(work.covers(row.site) for row in rows)),
+        maintenance=_together(works, [row.site for row in rows], hosts),
         owners=sorted({site.owner for site in watched}),
         hosts=sorted({site.host for site in watched if site.host}),
         titles=sum(len(row.trouble) for row in rows) <= TITLED_DAYS,
@@ -277,8 +281,10 @@ def _link(site: Site) -> str:
     return f"{url.scheme}://{url.netloc}{url.path}"
 
 
-def _together(works: Iterable[Maintenance]) -> list[Work]:
+def _together(works: Iterable[Maintenance], sites: Iterable[Site], hosts: bool) -> list[Work]:
     names: dict[tuple[float, float, str, bool, bool], list[str]] = defaultdict(list)
     for work in sorted(works, key=lambda work: (work.start, work.end, work.value)):
-        names[work.start, work.end, work.because, work.counts, work.repeats].append(work.value)
+        if covered := [site.name for site in sites if work.covers(site)]:
+            told = names[work.start, work.end, work.because, work.counts, work.repeats]
+            told += [work.value] if hosts else [name for name in covered if name not in told]
     return [Work(tuple(values), *key) for key, values in names.items()]

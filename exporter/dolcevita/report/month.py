@@ -78,6 +78,13 @@ class Month:
         return sum(site.down for site in self.sites)
 
     @property
+    def availability(self) -> float | None:
+        """The part of the time that the sites answered, each by the time that it was watched."""
+        watched = [site for site in self.sites if site.availability is not None and site.known]
+        known = sum(site.known for site in watched)
+        return sum((s.availability or 0) * s.known for s in watched) / known if known else None
+
+    @property
     def repairs(self) -> list[float]:
         """Seconds that each incident took that was repaired."""
         return [i.seconds(self.made) for i in self.incidents if i.outcome == "recovered"]

@@ -85,6 +85,10 @@ class Words:
         local = datetime.fromtimestamp(at, zone)
         return f"{self.day(local)} {local.year}, {local:%H:%M}"
 
+    def time(self, at: float, zone: ZoneInfo) -> str:
+        """The time of day alone."""
+        return f"{datetime.fromtimestamp(at, zone):%H:%M}"
+
     def clock_short(self, at: float, zone: ZoneInfo) -> str:
         """The same without the year, for tables of the last months."""
         local = datetime.fromtimestamp(at, zone)
