@@ -100,9 +100,12 @@ def compile(
 
 def write_with_links(path: Path, text: str, pages: Mapping[str, str]) -> None:
     """Put a compiled file in place, and beside it what it needs to know of owners' pages."""
+    links = path.with_name(LINKS)
     if pages:
-        write(path.with_name(LINKS), _links(pages))
+        write(links, _links(pages))
     write(path, text)
+    if not pages:
+        links.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:
