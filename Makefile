@@ -1,7 +1,7 @@
-# One word a task: up, demo, backup, restore, test, soak, month, check, dashboards, pictures, lock, clean. `make` alone tells them.
+# One word a task: up, demo, backup, restore, test, soak, month, bench, scale, check, dashboards, pictures, lock, clean. `make` alone tells them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo backup restore test soak month check dashboards pictures screenshots lock clean
+.PHONY: help up demo backup restore test soak month bench scale check dashboards pictures screenshots lock clean
 SHELL := /bin/bash
 
 # The Python that makes the environments; inside .venv everything comes from the lock files.
@@ -16,6 +16,7 @@ help:
 	@echo "make test   run every test that this machine can run"
 	@echo "make soak   repeat for an hour what the tests do once"
 	@echo "make month  let the rules live through random months and compare what they tell"
+	@echo "make bench  measure the exporter beside blackbox_exporter; make scale: 10,000 sites"
 	@echo "make check  judge the configuration and the code"
 	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
 	@echo "make screenshots  take the pictures of the status page anew, for docs/"
@@ -48,6 +49,15 @@ soak: $(VENV)/.test
 # ARGS of tests/months.py: make month ARGS="--seed 2 --days 60".
 month: $(VENV)/.test
 	$(VENV)/bin/python tests/months.py $(ARGS)
+
+# Into docs/bench; ARGS of bench/__main__.py.
+bench scale: export PYTHONPATH := .:tests:tests/integration
+bench: $(VENV)/.test
+	$(VENV)/bin/python -m bench $(ARGS)
+
+# ARGS of bench/scale.py: make scale ARGS="--sites 1000 --minutes 2".
+scale: $(VENV)/.test
+	$(VENV)/bin/python -m bench.scale $(ARGS)
 
 check: $(VENV)/.test
 	$(VENV)/bin/dolcevita check

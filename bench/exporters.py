@@ -75,6 +75,16 @@ def blackbox(
         yield Exporter(process, f"http://{address}", scrapes)
 
 
+def files(folder: Path, sites: dict[str, str], every: str = "30s") -> tuple[Path, Path]:
+    """sites.yml with these names and URLs, and a people.yml, both in `folder`."""
+    paths = folder / "sites.yml", folder / "people.yml"
+    lines = [f"defaults: {{every: {every}, timeout: {TIMEOUT}}}", "sites:"]
+    lines += [f"  - {{name: {name}, url: '{url}'}}" for name, url in sites.items()]
+    paths[0].write_text("\n".join(lines))
+    paths[1].write_text(PEOPLE)
+    return paths
+
+
 @contextmanager
 def ours(
     folder: Path,
@@ -82,22 +92,17 @@ def ours(
     sites: dict[str, str],
     cores: Sequence[int],
     every: str = "30s",
-    profiled: Sequence[str] = (),
 ) -> Iterator[Exporter]:
     """`dolcevita serve` with these sites."""
     folder.mkdir(exist_ok=True)
-    (folder / "people.yml").write_text(PEOPLE)
-    lines = [f"defaults: {{every: {every}, timeout: {TIMEOUT}}}", "sites:"]
-    lines += [f"  - {{name: {name}, url: '{url}'}}" for name, url in sites.items()]
-    (folder / "sites.yml").write_text("\n".join(lines))
+    sites_yml, people_yml = files(folder, sites, every)
     address = f"127.0.0.1:{free_port()}"
     command = (
-        *profiled,
         Path(sys.executable).with_name("dolcevita"),
         "serve",
         *("--listen", address),
-        *("--sites", folder / "sites.yml"),
-        *("--people", folder / "people.yml"),
+        *("--sites", sites_yml),
+        *("--people", people_yml),
     )
     environment = {"SSL_CERT_FILE": str(targets.ca_file), "DOLCEVITA_DATA": str(folder)}
     log = folder / "dolcevita.log"

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import icalendar
-import recurring_ical_events  # type: ignore[import-untyped]
-
 from dolcevita.config.problems import short
 
 Span = tuple[datetime, datetime]
@@ -71,6 +68,8 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def _calendars(content: bytes) -> list[Any]:
+    import icalendar  # beside its use: it takes memory that few need
+
     found = icalendar.Calendar.from_ical(content, multiple=True)
     if not found or any(calendar.name != "VCALENDAR" for calendar in found):
         raise Unreadable("no VCALENDAR in it; export it again as iCalendar (.ics)")
@@ -87,6 +86,8 @@ def _of(calendar: Any, first: date, last: date) -> list[Any]:
                 name = str(event.get("SUMMARY", "an event"))
                 raise Unreadable(f"{short(name)} repeats within a day; give it hours instead")
     # A day more on both sides: days begin earlier and end later elsewhere.
+    import recurring_ical_events  # type: ignore[import-untyped]
+
     found: list[Any] = recurring_ical_events.of(calendar).between(
         first - timedelta(days=1), last + timedelta(days=2)
     )

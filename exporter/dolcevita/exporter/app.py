@@ -84,11 +84,17 @@ def run(
     exporter = Exporter(
         live, Modules(blackbox_config), allowed, sources, external_url or _own_url(host, port)
     )
-    # What a probe makes goes when its last reference does, so there is little to search for; and
-    # none of what is there by now.
+    keep_garbage_rare()
+    uvloop.run(_serve(exporter, host, port))
+
+
+def keep_garbage_rare() -> None:
+    """Search for garbage less often, and never in what is there by now.
+
+    What a probe makes goes when its last reference does: there is little to be found.
+    """
     gc.freeze()
     gc.set_threshold(GARBAGE, 20, 50)
-    uvloop.run(_serve(exporter, host, port))
 
 
 async def _serve(exporter: "Exporter", host: str, port: int) -> None:
