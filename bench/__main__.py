@@ -13,6 +13,7 @@ import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import pycurl
 
@@ -94,11 +95,11 @@ def _row(cell: Cell, theirs: Cell) -> str:
     fields = (
         cell.scheme.upper(),
         cell.name,
-        f"{compare.median(cell.cpu) * 1e6:.0f} µs",
+        f"{median(cell.cpu) * 1e6:.0f} µs",
         f"{cell.ratio(theirs):.2f}",
         f"{wanted:g}" if wanted else "",
-        f"{compare.median(cell.rate):,.0f}",
-        f"{compare.median(cell.p99) * 1000:.1f} ms",
+        f"{median(cell.rate):,.0f}",
+        f"{median(cell.p99) * 1000:.1f} ms",
         memory,
     )
     return f"| {' | '.join(fields)} |"

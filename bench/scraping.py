@@ -1,10 +1,11 @@
 """Scrapes as Prometheus does, as fast as they are answered or at a steady rate."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from time import perf_counter
+from typing import Any
 
 import aiohttp
 
@@ -21,6 +22,11 @@ HEADERS = {
     "Accept-Encoding": "gzip",
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
+
+
+Plan = Callable[
+    [aiohttp.ClientSession, Iterator[Scrape], "Scraped"], list[Coroutine[Any, Any, None]]
+]
 
 
 @dataclass
@@ -40,7 +46,12 @@ def fast(scrapes: Sequence[Scrape], at_once: int, seconds: float) -> Scraped:
         while perf_counter() < end:
             await _scrape(session, next(turns), to)
 
-    return asyncio.run(_measured(scrapes, lambda *args: [work(*args) for _ in range(at_once)]))
+    def plan(
+        session: aiohttp.ClientSession, turns: Iterator[Scrape], to: Scraped
+    ) -> list[Coroutine[Any, Any, None]]:
+        return [work(session, turns, to) for _ in range(at_once)]
+
+    return asyncio.run(_measured(scrapes, plan))
 
 
 def steady(scrapes: Sequence[Scrape], rate: float, seconds: float) -> Scraped:
@@ -52,7 +63,9 @@ def steady(scrapes: Sequence[Scrape], rate: float, seconds: float) -> Scraped:
         await asyncio.sleep(after)
         await _scrape(session, scrape, to)
 
-    def plan(session: aiohttp.ClientSession, turns: Iterator[Scrape], to: Scraped) -> list:
+    def plan(
+        session: aiohttp.ClientSession, turns: Iterator[Scrape], to: Scraped
+    ) -> list[Coroutine[Any, Any, None]]:
         planned, after = [], 0.0
         while after < seconds:
             scrape = next(turns)
@@ -63,7 +76,7 @@ def steady(scrapes: Sequence[Scrape], rate: float, seconds: float) -> Scraped:
     return asyncio.run(_measured(scrapes, plan))
 
 
-async def _measured(scrapes: Sequence[Scrape], plan) -> Scraped:
+async def _measured(scrapes: Sequence[Scrape], plan: Plan) -> Scraped:
     found = Scraped()
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:

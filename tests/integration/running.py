@@ -80,7 +80,9 @@ class Stack:
 
     def well(self, name: str) -> bool:
         with suppress(urllib.error.URLError, OSError):
-            return urllib.request.urlopen(self.components[name].health, timeout=1).status == 200
+            return bool(
+                urllib.request.urlopen(self.components[name].health, timeout=1).status == 200
+            )
         return False
 
     def kill(self, *names: str) -> None:
