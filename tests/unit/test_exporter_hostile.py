@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import re
 import signal
 import subprocess
@@ -98,6 +99,12 @@ def bomb() -> Talk:
     return sending(HEAD + b"Content-Encoding: gzip\r\n\r\n" + begin, piece)
 
 
+def babel() -> Talk:
+    """A page on which an expression that counts to hundreds keeps hundreds of places in mind."""
+    page = bytes(random.Random(1).choices(b"ab", k=300_000))
+    return sending(HEAD + b"Content-Length: %d\r\n\r\n" % len(page) + page, b"", 60.0)
+
+
 HEADER = b"X-More: " + b"x" * 1000 + b"\r\n"
 
 LATE_OR_WRONG = {"content", "timeout"}
@@ -116,6 +123,7 @@ HOSTILE: dict[str, tuple[str, Talk, set[str]]] = {
         LATE_OR_WRONG,
     ),
     "bomb": ("http://127.0.0.1:{}/", bomb(), LATE_OR_WRONG),
+    "babel": ("http://127.0.0.1:{}/", babel(), LATE_OR_WRONG),
     "redirects": ("http://127.0.0.1:{}/", redirects, {"redirect"}),
     "invalid": ("http://127.0.0.1:{}/", invalid, {"protocol"}),
     "tls-stall": ("https://127.0.0.1:{}/", silent, {"timeout"}),
@@ -130,6 +138,7 @@ HOSTILE: dict[str, tuple[str, Talk, set[str]]] = {
 OPTIONS = {
     "body": "expect: {contains: never}",
     "bomb": "expect: {matches: never}",
+    "babel": "expect: {matches: '[ab]*a[ab]{200}c'}",
     "tcp": "expect: {banner: never}",
 }
 FINE = ("fine1", "fine2", "fine3", "fine4")

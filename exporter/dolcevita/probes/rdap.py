@@ -1,4 +1,8 @@
-"""RDAP: what a registry says of a domain, over HTTP (RFC 9082, RFC 9083), found as in RFC 9224."""
+"""RDAP: what a registry says of a domain, over HTTP (RFC 9082, RFC 9083), found as in RFC 9224.
+
+Not through a library of its own: those that there are open their own connections, read answers of
+any length, guess dates, and raise errors of every sort for what is not as they expect.
+"""
 
 import json
 from datetime import UTC, datetime
