@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from typer.testing import CliRunner
 
+from dolcevita.cli import app
 from dolcevita.config import ConfigError, load
 from dolcevita.exporter.live import Live
 from dolcevita.probes import KINDS, Reason, Target, browser, chromium, resolve
@@ -356,7 +358,15 @@ def test_an_exporter_without_the_extra_or_chromium_refuses_it_and_says_what_to_i
     with pytest.raises(ConfigError, match=r"there is none: install it .*apt install chromium"):
         Live(*paths)
     monkeypatch.setattr(chromium, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"sites.yml:1: .*pip install 'dolcevita\[browser\]'"):
+    with pytest.raises(ConfigError, match=r"sites.yml:1: .*install -r requirements-browser.lock"):
         Live(*paths)
     # The courier and who else only reads the file need no browser.
     assert load(*paths, KINDS).sites
+
+
+def test_a_probe_by_hand_without_chromium_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOLCEVITA_CHROMIUM", str(tmp_path / "nothing"))
+    told = CliRunner().invoke(app, ["probe", "browser+https://example.com"])
+    assert told.exit_code == 1
+    assert "takes Chromium, and there is none" in told.output

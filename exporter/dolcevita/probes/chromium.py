@@ -110,7 +110,8 @@ def missing() -> str:
     """What this machine lacks to run one, and what to do, as the end of a sentence; else ''."""
     if find_spec("playwright") is None:
         return (
-            "takes the extra `browser`, which is not installed: pip install 'dolcevita[browser]', "
+            "takes Playwright, which is not installed: "
+            ".venv/bin/pip install -r requirements-browser.lock, "
             "or with Docker write EXPORTER_VARIANT=browser into .env"
         )
     if program() is None:

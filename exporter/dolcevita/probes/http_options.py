@@ -19,8 +19,10 @@ from dolcevita.probes.stream import Address
 MOST_REDIRECTS = 10
 """That are followed, unless the site says otherwise."""
 
-UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2}
-UNITS["GIB"] = 1024**3
+UNITS = {
+    "": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
+    "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3,
+}  # fmt: skip
 
 
 def _size(value: Any) -> Any:
