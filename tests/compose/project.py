@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from running import quicken
+from dolcevita.demo.project import quicken
 from waiting import free_port, until
 
 ROOT = Path(__file__).parents[2]
