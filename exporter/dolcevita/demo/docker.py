@@ -25,7 +25,8 @@ class Compose:
 
     def __init__(self, stack: Stack, log: Path) -> None:
         self._command = (*stack.compose, "--project-name", PROJECT)
-        self._environment = stack.environment
+        # Where others reach the user's own stack is not where this one is.
+        self._environment = {**stack.environment, "DOLCEVITA_EXTERNAL_URL": ""}
         self._log = log
 
     async def start(self, *words: str, stdout: int | None = None) -> asyncio.subprocess.Process:

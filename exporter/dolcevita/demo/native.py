@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import replace
 
 from dolcevita.demo.director import Server
@@ -57,7 +57,8 @@ async def run(evening: Evening, programs: Programs) -> None:
     names = [component.name for component in components]
     shop, ready = Shop(evening.ports["shop"]), asyncio.Event()
     server = Server(shop.kill, shop.start, settings.url("prometheus"))
-    with Journal(settings.data / "logs", names, None) as journal:
+    # The courier looks for Alertmanager's and Prometheus' files where it is started.
+    with chdir(settings.folder), Journal(settings.data / "logs", names, None) as journal:
         async with evening.shown():
             try:
                 await shop.start()
