@@ -46,7 +46,7 @@ test: $(VENV)/.test
 soak: $(VENV)/.test
 	$(VENV)/bin/pytest -s -m soak $(ARGS)
 
-# ARGS of tests/months.py: make month ARGS="--seed 2 --days 60".
+# ARGS of tests/months.py: make month ARGS="--seed 2 --days 10".
 month: $(VENV)/.test
 	$(VENV)/bin/python tests/months.py $(ARGS)
 
