@@ -111,6 +111,15 @@ def test_the_stack_is_well_within_a_minute_and_says_where_to_look(well: Up) -> N
         assert well.url(name, "/") in well.output()
 
 
+def test_the_exporters_image_is_small(well: Up) -> None:
+    """Python's slim image takes some 120 MB of the 200 that it may have."""
+    sizes = [
+        int(well.docker("image", "inspect", "--format={{.Size}}", image))
+        for image in (images.EXPORTER, images.PYTHON)
+    ]
+    assert sizes[0] - sizes[1] < 80e6
+
+
 CADDY_MAY = 1 << 10
 """CAP_NET_BIND_SERVICE, in the bounding set alone."""
 
