@@ -91,7 +91,7 @@ class Town(Project):
         assert names == {"IncidentResolved"}, self.story()
         assert len(told) == len(set(told)) == incidents, f"{scene.name}: {told}\n{self.story()}"
         for status in ("firing", "resolved"):
-            messages = self.inbox.to(scene.provider, status=status)
+            messages = self.inbox.to(scene.provider, "SiteDown", status)
             assert len(messages) == incidents, f"{scene.provider} {status}\n{self.story()}"
 
     def nobody_is_told(self, scene: Scene) -> None:
