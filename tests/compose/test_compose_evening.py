@@ -137,6 +137,8 @@ def test_a_backup_is_restored_elsewhere_and_tells_nobody_again(july: Town, tmp_p
     url = july.url("alertmanager", "/api/v2/silences")
     requests.post(url, json=silence, timeout=5).raise_for_status()
     (july.folder / "secrets/token").write_text("kept")
+    (july.folder / "calendars").mkdir()
+    (july.folder / "calendars/private.ics").write_text("kept, too")
     told = "count(last_over_time(incident:told:duration_seconds[1h]))"
     before = july.number(told)
     archive = tmp_path / "archive.tar.gz"
@@ -156,6 +158,7 @@ def test_a_backup_is_restored_elsewhere_and_tells_nobody_again(july: Town, tmp_p
         assert restored.returncode == 0, restored.stderr
         assert other.people.read_text() == july.people.read_text()
         assert (other.folder / "secrets/token").read_text() == "kept"
+        assert (other.folder / "calendars/private.ics").read_text() == "kept, too"
         assert "3 files of before that differed" in restored.stdout
         assert "there are data already" in _dolcevita(other, "restore", archive).stderr
         other.start(*SERVICES, "grafana")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
@@ -27,10 +28,22 @@ DATA: Mapping[str, str] = {
 }
 """Services with data, and where it lies in their containers; their volumes have their names."""
 
-CONFIGURATION = (
-    *("sites.yml", "people.yml", "status.yml", ".env", "docker-compose.override.yml"),
-    *("prometheus", "alertmanager", "grafana", "caddy", "secrets"),
+NO_CONFIGURATION = (
+    *(".ci", ".dockerignore", ".env.example", ".git", ".gitignore", "Makefile", "README.md"),
+    *(
+        "backups",
+        "bench",
+        "build",
+        "docker-compose.yml",
+        "docs",
+        "exporter",
+        "pyproject.toml",
+        "tests",
+    ),
+    *(".*_cache", ".hypothesis", ".stack", ".venv", "requirements*.lock"),
 )
+"""What comes with Dolce Vita or is made by it. All else in the folder is the user's: the files to
+edit, the secrets, and what they name, such as calendars and logos."""
 
 LAST = "dolcevita.json"
 """The archive's last member: without it the archive is not whole."""
@@ -222,10 +235,11 @@ def _put(stack: docker.Stack, archive: Path, service: str) -> None:
 
 def _add_configuration(settings: Settings, out: tarfile.TarFile) -> int:
     count = 0
-    for name in CONFIGURATION:
-        root = settings.folder / name
+    for root in sorted(settings.folder.iterdir()):
+        if any(fnmatch(root.name, pattern) for pattern in NO_CONFIGURATION):
+            continue
         for path in (root, *sorted(root.rglob("*"))):
-            if path.is_file():
+            if path.is_file() and "__pycache__" not in path.parts:
                 out.add(path, f"configuration/{path.relative_to(settings.folder)}")
                 count += 1
     return count
