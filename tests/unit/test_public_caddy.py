@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,15 @@ def test_without_users_nobody_sees_the_page_of_everything(ports: dict[str, int])
         assert requests.get(url, auth=auth, verify=False, timeout=10).status_code == 401
 
 
+def test_a_request_that_never_ends_is_ended(ports: dict[str, int]) -> None:
+    with socket.create_connection(("127.0.0.1", ports["8080"]), timeout=15) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        while connection.recv(1000):
+            pass
+
+
 def test_without_its_name_nobody_in_public_reaches_grafana(ports: dict[str, int]) -> None:
     unknown = _code(ports["8080"], "nobody.invalid")
-    assert _code(ports["8080"], "grafana.invalid") == unknown != 401
+    assert _code(ports["8080"], "grafana.invalid") == unknown == 404
+    assert _code(ports["8080"], "localhost") == 308
     assert _code(ports["8082"], f"grafana.invalid:{ports['8082']}") == 401
