@@ -138,21 +138,22 @@ def _stack(
 
 def _outages(victims: Sequence[Host], received: Inbox, begin: float, seconds: float) -> list[float]:
     """Let one after the other fall, and take the seconds until each page."""
-    taken = []
     dice = random.Random(14)
-    pause = seconds / len(victims)
+    pause = seconds / (len(victims) + 1)
+    fell = []
     for number, victim in enumerate(victims):
-        time.sleep(max(0.0, begin + number * pause + dice.uniform(0, pause / 4) - time.time()))
+        time.sleep(max(0.0, begin + (number + dice.random()) * pause - time.time()))
         victim.stop()
-        stopped = time.time()
-
-        def page(site: str = f"victim{number}") -> float:
-            return next((m.at for m in received.to("page") if site in m.of("site")), 0.0)
-
-        until(page, f"the page of victim{number}\n{received.log()}", within=180)
-        taken.append(page() - stopped)
+        fell.append(time.time())
     time.sleep(max(0.0, begin + seconds - time.time()))
-    return taken
+
+    def pages(number: int) -> list[float]:
+        site = f"victim{number}"
+        return [message.at for message in received.to("page") if site in message.of("site")]
+
+    numbers = range(len(victims))
+    until(lambda: all(map(pages, numbers)), lambda: f"every page\n{received.log()}", within=180)
+    return [pages(number)[0] - fell[number] for number in numbers]
 
 
 def _figures(
