@@ -81,8 +81,11 @@ def measure(folder: Path, programs: Programs, sites: int, every: int, seconds: f
     """Run the stack for so long, with an outage now and then."""
     with _stack(folder, programs, sites, every) as (stack, victims, received):
         stack.start()
-        seen = "count(probe_success == 1)"
-        until(lambda: _one(stack, seen) >= sites, f"{sites} sites up", within=4 * every)
+        until(
+            lambda: _up(stack) >= sites,
+            lambda: f"{sites} sites up, {_up(stack):.0f} are",
+            within=4 * every,
+        )
         time.sleep(START_DELAY)
         processes = {name: Process(popen) for name, popen in stack.processes.items()}
         used = {name: process.cpu() for name, process in processes.items()}
@@ -203,6 +206,10 @@ def _figures(
         cpu=cpu,
         memory=memory,
     )
+
+
+def _up(stack: Stack) -> float:
+    return _one(stack, "count(probe_success == 1)")
 
 
 def _one(stack: Stack, expression: str) -> float:

@@ -16,6 +16,7 @@ from dolcevita.config import (
     load,
     parse_duration,
 )
+from dolcevita.config import source as yaml_source
 from dolcevita.config.source import read
 from dolcevita.config.week import parse_hours
 from dolcevita.probes import http
@@ -130,6 +131,35 @@ def test_line_of_a_value_is_where_its_own_key_stands(tmp_path: Path) -> None:
     assert source.line(("b", "x")) == 1
     assert source.line(("c", 0)) == 7
     assert source.line(("c", 0, "nothing")) == 7
+
+
+MANY = "# many\ndefaults: {every: 1.10, ratio: 1e3, on: true, zip: 01234}\nsites:\n" + "".join(
+    f"  - name: site {n}\n    url: 'https://site{n}.example/?a=1&b=2'\n    labels: {{a: b, c: ~}}\n"
+    for n in range(3000)
+)
+
+
+def test_a_large_file_is_read_as_a_small_one(tmp_path, monkeypatch):
+    path = tmp_path / "sites.yml"
+    path.write_text(MANY)
+    assert len(MANY) > yaml_source.LARGE
+    quick = read(path)
+    monkeypatch.setattr(yaml_source, "LARGE", 2 * len(MANY))
+    slow = read(path)
+    assert (quick.data, quick.lines, quick.numbers) == (slow.data, slow.lines, slow.numbers)
+
+
+@pytest.mark.parametrize("fault", ["  - name: [a, b\n", "\t- tab\n", "sites: []\n", "--- \na: 1\n"])
+def test_a_fault_in_a_large_file_is_told_as_in_a_small_one(tmp_path, monkeypatch, fault):
+    path = tmp_path / "sites.yml"
+    path.write_text(MANY + fault)
+    told = []
+    for large in (yaml_source.LARGE, 2 * len(MANY)):
+        monkeypatch.setattr(yaml_source, "LARGE", large)
+        with pytest.raises(ConfigError) as error:
+            read(path)
+        told.append(str(error.value))
+    assert told[0] == told[1]
 
 
 def test_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path: Path) -> None:
