@@ -47,6 +47,27 @@ async def values(response, metric):
     }
 
 
+def test_a_place_is_asked_for_the_sites_that_are_watched_from_there(tmp_path):
+    text = """
+places: {paris: here, rome: "http://127.0.0.1:9"}
+sites:
+  - {name: shop, url: 'http://127.0.0.1:9/'}
+  - {name: intranet, url: 'http://127.0.0.1:9/', places: paris}
+"""
+
+    async def scenario():
+        async with exporting(tmp_path, text) as (session, _):
+            groups = await (await session.get("/sd")).json()
+            found = {}
+            for labels in (group["labels"] for group in groups):
+                query = {key: labels[f"__param_{key}"] for key in ("batch", "place")}
+                response = await session.get("/probe", params=query)
+                found[labels["place"]] = set(await values(response, "probe_success"))
+            return found
+
+    assert run(scenario()) == {"paris": {"shop", "intranet"}, "rome": {"shop"}}
+
+
 def test_a_batch_is_answered_in_time_whatever_its_sites_do(tmp_path):
     async def scenario():
         async with serving(page()) as fine, serving(silence) as mute:

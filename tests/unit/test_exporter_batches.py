@@ -96,3 +96,21 @@ def test_the_scrape_timeout_never_exceeds_the_interval_nor_the_up_series_meet(na
         interval = parse_duration(own["__scrape_interval__"])
         assert parse_duration(own["__scrape_timeout__"]) <= interval
     assert len({own["instance"] for own in labels}) == len(labels)
+
+
+def test_each_place_has_the_batches_of_its_own_sites():
+    sites = [site("shop"), site("intranet", places=("paris",)), site("slow", every=60.0)]
+    places = {"paris": "here", "rome": "https://rome.example:9714"}
+    groups = discovery(sites, "exporter:9714", places)
+    told = {
+        (group["targets"][0], *(group["labels"][key] for key in ("place", "__param_batch")))
+        for group in groups
+    }
+    assert told == {
+        ("exporter:9714", "paris", "15s.10s.0.1"),
+        ("exporter:9714", "paris", "1m.10s.0.1"),
+        ("rome.example:9714", "rome", "15s.10s.0.1"),
+        ("rome.example:9714", "rome", "1m.10s.0.1"),
+    }
+    assert {g["labels"].get("__scheme__", "http") for g in groups[:2]} == {"http"}
+    assert {g["labels"].get("__scheme__", "http") for g in groups[2:]} == {"https"}

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import ClientSession
@@ -293,7 +294,34 @@ def a_past(names):
         answer_now=dict.fromkeys(names, 0.321),
         certificate=dict.fromkeys(names, 61.4),
         domain=dict.fromkeys(names, 201.4),
+        verdicts={},
     )
+
+
+def test_of_several_places_the_page_shows_the_verdict_not_what_is_seen_here(tmp_path):
+    sites = """
+places: {paris: here, rome: "http://127.0.0.1:9", oslo: "http://127.0.0.1:10"}
+sites:
+  - {name: fails here, owner: marie, url: 'http://127.0.0.1:9/'}
+  - {name: not seen here, owner: marie, url: 'http://127.0.0.1:9/', places: [rome, oslo]}
+  - {name: fails elsewhere, owner: marie, url: 'http://127.0.0.1:9/', places: [rome, oslo]}
+"""
+
+    async def scenario():
+        async with showing(tmp_path, sites) as (session, exporter):
+            past = replace(
+                a_past([]), verdicts={"fails here": 1, "not seen here": 1, "fails elsewhere": 0}
+            )
+            exporter.pages.memories["Europe/Paris"] = Remembering(past)
+            await session.get("/probe", params={"site": "fails here"})
+            assert (await session.get("/")).status == 200
+            return await (await session.get("/status.json")).json()
+
+    assert {site["name"]: site["state"] for site in run(scenario())["sites"]} == {
+        "fails here": "fine",
+        "not seen here": "fine",
+        "fails elsewhere": "failing",
+    }
 
 
 def test_pictures_are_short_paths():

@@ -1,7 +1,7 @@
 """The two files a user edits, read, validated and joined."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from dolcevita.config.model import Duration, Strict, format_duration, one_or_man
 from dolcevita.config.people import Channel, Escalation, Owner, PeopleReader, Person, Provider
 from dolcevita.config.problems import ConfigError, Problem, UserError, did_you_mean
 from dolcevita.config.quiet import Quiet
-from dolcevita.config.sites import KindModels, Site, SitesReader
+from dolcevita.config.sites import HERE, KindModels, Site, SitesReader
 
 __all__ = [
+    "HERE",
     "Channel",
     "Config",
     "ConfigError",
@@ -36,13 +37,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """sites.yml and people.yml together, in file order, with what deserves a warning."""
+    """sites.yml and people.yml together, in file order, with what deserves a warning.
+
+    `places` are the addresses of the exporters by place, none where this one is the only one.
+    """
 
     sites: tuple[Site, ...]
     owners: tuple[Owner, ...]
     providers: tuple[Provider, ...]
     warnings: tuple[Problem, ...] = ()
     watchdog: Channel | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def calendars(self) -> tuple[Path, ...]:
         """The files and folders whose edits are edits of people.yml as well."""
@@ -81,4 +86,5 @@ def load(
     if problems:
         raise ConfigError(problems, files)
     warnings = (*sites_reader.warnings, *people_reader.warnings)
-    return Config(watched, owners, providers, warnings, people_reader.watchdog)
+    watchdog, places = people_reader.watchdog, sites_reader.places
+    return Config(watched, owners, providers, warnings, watchdog, places)

@@ -11,7 +11,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 
-from dolcevita.config.model import Duration, Name, Strict, format_duration, validate
+from dolcevita.config.model import (
+    Duration,
+    Name,
+    Strict,
+    format_duration,
+    one_or_many,
+    validate,
+)
 from dolcevita.config.problems import ConfigError, Problem, did_you_mean, found, kind, short
 from dolcevita.config.source import Source, Where, read
 
@@ -27,10 +34,12 @@ RECOVER_AFTER = 70.0
 """Longer than a minute, so that a site flapping every minute stays one incident."""
 
 RESERVED_LABELS = frozenset(
-    "site owner provider host instance job severity alertname alertstate since until digest "
+    "site owner provider host place instance job severity alertname alertstate since until digest "
     "reason phase version le quantile exported_job exported_instance __name__".split()
 )
 
+HERE = "here"
+"""The address of the place whose exporter is this one."""
 
 HOSTLESS = frozenset(["unix", "heartbeat"])
 """Schemes whose URLs may name no host."""
@@ -57,7 +66,8 @@ class Site:
     """One watched site. Times are seconds; `host` is '' where none was given.
 
     `options` and `expect` are the models of the site's kind. `objective` is the part of the time
-    that it should answer, above 0 and below 1.
+    that it should answer, above 0 and below 1. `places` are those that it is watched from, all of
+    them where none are named.
     """
 
     name: str
@@ -75,7 +85,12 @@ class Site:
     options: BaseModel
     expect: BaseModel
     objective: float | None = None
+    places: tuple[str, ...] = ()
     source: str = ""
+
+    def watched_from(self, place: str) -> bool:
+        """Whether it is probed at that place."""
+        return not self.places or place in self.places
 
 
 def check_url(
@@ -198,10 +213,12 @@ class _Entry(_Defaults):
     url: Any
     name: Name | None = None
     sentinel: bool = False
+    places: Annotated[tuple[str, ...], one_or_many()] = ()
 
 
 class _File(Strict):
     defaults: Any = None
+    places: Any = None
     sites: list[Any]
 
 
@@ -223,6 +240,7 @@ class SitesReader:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.lines: dict[str, int] = {}
+        self.places: dict[str, str] = {}
         self.defaults_at_fault = False
 
     def read(self) -> tuple[Site, ...]:
@@ -238,6 +256,7 @@ class SitesReader:
             message = "sites: the list is empty: add a URL to it"
             self.problems.append(source.problem(("sites",), message))
         defaults = self._defaults(source, file.defaults)
+        self.places = self._places(source, file.places)
         sites = [
             site
             for i, entry in enumerate(file.sites)
@@ -268,6 +287,44 @@ class SitesReader:
         if timing and known.every and known.timeout and known.timeout > known.every:
             self._refuse_timeout(source, (*where, "timeout"), known.timeout, known.every)
         return valid
+
+    def _places(self, source: Source, data: Any) -> dict[str, str]:
+        """The exporter of each place as `http://host:port`, HERE for this one."""
+        expected = "expected 'name: http://address:9714', a line for each place, or 'name: here'"
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            self.problems.append(
+                source.problem(("places",), f"places: found {kind(data)}, {expected}")
+            )
+            return {}
+        places: dict[str, str] = {}
+        for name, address in data.items():
+            try:
+                if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,60}", name):
+                    raise ValueError(
+                        f"found the name {short(str(name))}, expected letters, digits, . - and _"
+                    )
+                places[name] = self._exporter(address, expected)
+                first = next(other for other in places if places[other] == places[name])
+                if first != name:
+                    raise ValueError(
+                        f"found {short(address)} for {name} as for {first}: each place has an "
+                        "exporter of its own"
+                    )
+            except ValueError as error:
+                self.problems.append(source.problem(("places", name), f"places: {error}"))
+        return places
+
+    def _exporter(self, address: Any, expected: str) -> str:
+        if address == HERE:
+            return HERE
+        if not isinstance(address, str):
+            raise ValueError(f"found {found(address)}, {expected}")
+        url = parse_url(address, ("http", "https"))
+        if url.path.strip("/") or url.query or url.fragment:
+            raise ValueError(f"found {short(address)}, expected no path behind the address")
+        return f"{url.scheme}://{url.netloc}"
 
     def _site(
         self, source: Source, where: Where, data: Any, defaults: dict[str, Any]
@@ -307,6 +364,11 @@ class SitesReader:
             return None
         timing = self._timing(source, where, data, defaults, entry.sentinel)
         self._check_labels(source, (*where, "labels"), entry.labels)
+        for i, place in enumerate(entry.places):
+            if place not in self.places:
+                hint = did_you_mean(place, self.places) if self.places else "add it to 'places:'"
+                message = f"unknown place {short(place)}: {hint}"
+                self.problems.append(source.problem((*where, "places", i), message))
         owner = self._person(source, where, "owner", entry.owner, defaults)
         provider = self._person(source, where, "provider", entry.provider, defaults)
         if url is None:
@@ -353,6 +415,7 @@ class SitesReader:
             options=options,
             expect=expect,
             objective=entry.objective or _default_objective(defaults),
+            places=entry.places,
             source=f"{source.file}:{source.line(where)}",
         )
 

@@ -200,7 +200,8 @@ class Exporter:
 
     async def discovery(self, request: web.Request) -> web.Response:
         """HTTP service discovery ("Writing HTTP service discovery", Prometheus documentation)."""
-        return web.json_response(batches.discovery(self.live.config.sites, request.host))
+        config = self.live.config
+        return web.json_response(batches.discovery(config.sites, request.host, config.places))
 
     async def probe(self, request: web.Request) -> web.Response:
         """Probe what the query names: a batch, a site, or a target with a module."""
@@ -220,7 +221,9 @@ class Exporter:
             return web.Response(status=404, text=text)
         roster = self.roster()
         seconds = _budget(request, batch.timeout + batches.SPARE)
-        return await self._probed(roster, roster.members(batch), seconds)
+        place = request.query.get("place", "")
+        sites = [s for s in roster.members(batch) if not place or s.watched_from(place)]
+        return await self._probed(roster, sites, seconds)
 
     async def _probe_site(self, request: web.Request, name: str) -> web.Response:
         roster = self.roster()

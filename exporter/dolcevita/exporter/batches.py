@@ -1,11 +1,11 @@
 """Which sites are probed together in one scrape."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from dolcevita.config import Site, format_duration, parse_duration
+from dolcevita.config import HERE, Site, format_duration, parse_duration
 
 MOST_SITES = 32
 """Sites that a batch has on average at most: few enough for a quick answer, many enough to be
@@ -75,23 +75,40 @@ SPARE = 0.5
 """Seconds of scrape timeout beyond the sites' own, for the answer's way."""
 
 
-def discovery(sites: Iterable[Site], address: str) -> list[Mapping[str, object]]:
-    """The batches as targets of Prometheus' HTTP service discovery at `address` (host:port).
+def discovery(
+    sites: Sequence[Site], address: str, places: Mapping[str, str] = {}
+) -> list[Mapping[str, object]]:
+    """The batches as targets of Prometheus' HTTP service discovery: of the exporter at `address`
+    (host:port), or of those of all places, each with the label `place`.
 
     Each target has an `instance` of its own, so that their `up` series stay apart; the series
     of sites bring their own, which `honor_labels` keeps. Prometheus refuses a scrape timeout
     longer than the interval.
     """
-    return [
-        {
-            "targets": [address],
-            "labels": {
-                "__metrics_path__": "/probe",
-                "__param_batch": str(batch),
-                "__scrape_interval__": format_duration(batch.every),
-                "__scrape_timeout__": format_duration(min(batch.timeout + SPARE, batch.every)),
-                "instance": f"{address}/{batch}",
-            },
-        }
-        for batch in batches(sites)
-    ]
+    if not places:
+        return [_target(batch, address, {}) for batch in batches(sites)]
+    targets = []
+    for place, url in places.items():
+        scheme, _, elsewhere = url.rpartition("://")
+        labels = {"place": place, "__param_place": place}
+        if url != HERE:
+            labels["__scheme__"] = scheme
+        seen = [site for site in sites if site.watched_from(place)]
+        targets += [
+            _target(batch, address if url == HERE else elsewhere, labels) for batch in batches(seen)
+        ]
+    return targets
+
+
+def _target(batch: Batch, address: str, labels: Mapping[str, str]) -> Mapping[str, object]:
+    return {
+        "targets": [address],
+        "labels": {
+            "__metrics_path__": "/probe",
+            "__param_batch": str(batch),
+            "__scrape_interval__": format_duration(batch.every),
+            "__scrape_timeout__": format_duration(min(batch.timeout + SPARE, batch.every)),
+            "instance": f"{address}/{batch}",
+            **labels,
+        },
+    }

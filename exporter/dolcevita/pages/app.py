@@ -23,7 +23,7 @@ from dolcevita.history import NoAnswer, Prometheus
 from dolcevita.pages import feeds
 from dolcevita.pages.memory import Memory, Past
 from dolcevita.pages.silences import Silences
-from dolcevita.pages.view import SHOWN_INCIDENTS, STATES, Seen, View, Wanted, headline, view
+from dolcevita.pages.view import OLD, SHOWN_INCIDENTS, STATES, Seen, View, Wanted, headline, view
 from dolcevita.report import STYLE_HASH, as_html, month_of, parse_month
 from dolcevita.words import LANGUAGES, Words, preferred, words
 
@@ -37,9 +37,6 @@ UNASKED = 45.0
 
 AGAIN = 2.0
 """Seconds to the next question while nothing is known."""
-
-OLD = 90.0
-"""Seconds after which history that could not be asked for anew is called old."""
 
 _HERE = Path(__file__).parent
 _TEMPLATES = jinja2.Environment(

@@ -34,7 +34,8 @@ class Past:
 
     `days` are the parts of DAYS days that a site answered, None where nothing is known, the last
     one today's. `minutes` are those it was watched in, alike. `availability` is by window (24h,
-    7d, 30d, 90d). `answers` are the usual seconds in each of the last 24 hours.
+    7d, 30d, 90d). `answers` are the usual seconds in each of the last 24 hours. `verdicts` are of
+    the sites that several places watch: 1 or 0.
     """
 
     at: float
@@ -46,6 +47,7 @@ class Past:
     answer_now: Mapping[str, float]
     certificate: Mapping[str, float]
     domain: Mapping[str, float]
+    verdicts: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,12 @@ class Memory:
         if slow is None or now > slow.until or midnight != slow.midnight:
             slow = self._slow = await self._days_before(now, midnight)
         elapsed = max(60, int(now - midnight))
-        today, uplink, availability, answer, found = await asyncio.gather(
+        today, uplink, availability, answer, verdicts, found = await asyncio.gather(
             ask(f"avg_over_time(site:probe_success:avg1m[{elapsed}s])"),
             ask("uplink:down == 1"),
             ask("site:availability:ratio"),
             ask("site:probe_duration_seconds:median5m"),
+            ask("site:probe_success:min and on (site) place:probe_success:min"),
             incidents(self.prometheus, now - DAYS * DAY, now, now),
         )
         windows: dict[str, dict[str, float]] = defaultdict(dict)
@@ -135,6 +138,7 @@ class Memory:
             answer_now=_by_site(answer),
             certificate=slow.certificate,
             domain=slow.domain,
+            verdicts=_by_site(verdicts),
         )
 
     async def _days_before(self, now: float, midnight: float) -> _Slow:

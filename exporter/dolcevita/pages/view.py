@@ -27,6 +27,9 @@ TITLED_DAYS = 600
 
 SHOWN_INCIDENTS = 50
 
+OLD = 90.0
+"""Seconds after which history that could not be asked for anew is called old."""
+
 
 class Seen(Protocol):
     """The last result of a site and when it came, in unix seconds."""
@@ -244,6 +247,8 @@ def _state(
         return "maintenance"
     if opened:
         return "down"
+    if past and site.name in past.verdicts and now - past.at < OLD:
+        return "fine" if past.verdicts[site.name] else "failing"
     # Three intervals: one may be under way and one may have been lost.
     stale = seen is None or now - seen.at > 3 * site.every + site.timeout
     if seen is None or stale or not seen.result.known or (past and past.uplink_down):
