@@ -220,7 +220,7 @@ def _phases() -> AnyPanel:
         Query('max(max_over_time(site_slow_seconds{site="$site"}[$__interval]))', "Limit"),
         Query(
             """
-            sum by (phase) (
+            avg by (phase) (
               avg_over_time(
                 {__name__=~"probe_[a-z]+_duration_seconds",phase!="",site="$site"}[$__interval]
               )
@@ -314,8 +314,10 @@ def _speaks() -> AnyPanel:
             expr="""
             max by (site, version, cipher, issuer) (
               probe_tls_version_info{site="$site"}
-              * on (site) group_left (cipher) max by (site, cipher) (probe_tls_cipher_info)
-              * on (site) group_left (issuer) max by (site, issuer) (probe_ssl_last_chain_info)
+              * on (site, place) group_left (cipher)
+                max by (site, place, cipher) (probe_tls_cipher_info)
+              * on (site, place) group_left (issuer)
+                max by (site, place, issuer) (probe_ssl_last_chain_info)
             )
             or max by (site, registrar) (probe_domain_info{site="$site"})
             """,

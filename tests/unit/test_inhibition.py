@@ -33,7 +33,8 @@ def silences(source: Kind, target: Kind, same: str) -> bool:
         case "PrometheusSilent":
             return target.name != "PrometheusSilent"
         case "UplinkDown" | "ExporterDown":
-            return target in SITES_AND_HOSTS and target.name != "IncidentResolved"
+            about_sites = target in SITES_AND_HOSTS and target.name != "IncidentResolved"
+            return about_sites or target.name == "PlaceCutOff"
         case "DiskFull":
             return target.name == "DiskFilling"
         case "ServerDown":
@@ -200,3 +201,19 @@ def test_alert_of_the_stack_silences_what_it_should_and_nothing_else(
         firing.alert(source)
         number = firing.alert(target)
         compare(firing, {number: (silences(source, target, ""), f"{source} -> {target}")})
+
+
+def test_a_place_that_is_cut_off_silences_what_was_seen_from_there_and_nothing_else(
+    firing: Firing,
+) -> None:
+    firing.alert(Kind("PlaceCutOff", "warning", ("place",)), place="rome")
+    slow = Kind("SiteSlow", "warning", ("site", "place"))
+    words = "PlaceCutOff -> SiteSlow from"
+    compare(
+        firing,
+        {
+            firing.alert(slow, site="shop", place="rome"): (True, f"{words} there"),
+            firing.alert(slow, site="blog", place="paris"): (False, f"{words} elsewhere"),
+            firing.alert(slow, site="mail"): (False, f"{words} the only place"),
+        },
+    )
