@@ -27,6 +27,8 @@ RECOVER_AFTER = 120
 LOOKBACK = 5
 """Minutes for which Prometheus goes on with the last result it has."""
 
+PLACES = ("paris", "rome", "oslo")
+
 QUIET_TAIL = 60
 """Minutes at the end in which all is well and everybody can be reached, so that all gets told."""
 
@@ -53,6 +55,7 @@ class Month:
     """Minute by minute: the results of each site, and whether each owner can be reached.
 
     A result is 1 or 0, NOTHING for a Prometheus that is away, STALE for an exporter that is.
+    Where `places` watch, results are what most of them see.
     """
 
     minutes: int
@@ -61,6 +64,7 @@ class Month:
     reachable: dict[str, list[Any]]
     exporter: list[Any]
     removed_at: dict[str, int] = field(default_factory=dict)
+    places: tuple[str, ...] = ()
 
     def incidents(self) -> list[Incident]:
         """What the rules must find, in the words of the README rather than in PromQL."""
@@ -187,6 +191,24 @@ def _miss(dice: random.Random, series: list[list[Any]], how: str) -> tuple[int, 
     return begin, begin + length
 
 
+def _views(month: Month, site: str) -> Iterator[tuple[str, list[Any]]]:
+    """The results of each place, by labels. At most one at a time says the contrary, or nothing."""
+    results = month.results[site]
+    if not month.places:
+        yield f'{{site="{site}"}}', results
+        return
+    views = [list(results) for _ in month.places]
+    dice = random.Random(site)
+    at = 0
+    while (at := at + dice.randrange(60)) < month.minutes:
+        contrary = {0: 1, 1: 0} if dice.random() < 0.5 else {0: STALE, 1: STALE}
+        end = min(at + dice.randrange(1, 30), month.minutes)
+        dice.choice(views)[at:end] = [contrary.get(result, result) for result in results[at:end]]
+        at = end
+    for place, view in zip(month.places, views, strict=True):
+        yield f'{{site="{site}", place="{place}"}}', view
+
+
 def as_test(month: Month, found: list[Incident]) -> dict[str, Any]:
     """The month and all that must come of it, as a file for promtool."""
     series = [_series('up{job="exporter"}', month.exporter)]
@@ -194,8 +216,8 @@ def as_test(month: Month, found: list[Incident]) -> dict[str, Any]:
         _series(f'owner_reachable{{owner="{owner}"}}', values)
         for owner, values in month.reachable.items()
     ]
-    for site, results in month.results.items():
-        series.append(_series(f'probe_success{{site="{site}"}}', results))
+    for site in month.results:
+        series += [_series(f"probe_success{labels}", seen) for labels, seen in _views(month, site)]
         for name, value in (
             (f'site_info{{site="{site}", owner="{month.owner_of[site]}", provider="pro"}}', 1),
             (f'site_down_after_seconds{{site="{site}"}}', DOWN_AFTER),
