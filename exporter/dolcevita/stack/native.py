@@ -108,6 +108,7 @@ def _exporter(settings: Settings) -> Component:
             *("--listen", f"127.0.0.1:{settings.ports['exporter']}"),
             *("--sites", str(settings.sites)),
             *("--people", str(settings.people)),
+            *("--status", str(settings.status)),
             *("--prometheus", settings.url("prometheus")),
             *("--alertmanager", settings.url("alertmanager")),
         ),
