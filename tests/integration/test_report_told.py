@@ -26,7 +26,7 @@ from waiting import free_port, until
 
 PARIS = ZoneInfo("Europe/Paris")
 TOKEN = "5f1e0d9c8b7a69584736"
-SETTLE = 20
+SETTLE = 10
 """Seconds in which a second message would have come: groups are told within fractions of one."""
 
 

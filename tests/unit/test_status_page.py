@@ -115,6 +115,7 @@ def test_an_owners_link_shows_nothing_of_another_owner(tmp_path):
 pages: [{{owner: marie, token: {TOKEN}, name: Marie}}]
 maintenance:
   - {{sites: [blog of paul], from: "2026-01-01 10:00", for: 900w, because: pauls work}}
+  - {{hosts: [srv1], from: "2026-01-01 10:00", for: 900w, because: a disk}}
 notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
 """
 
@@ -134,6 +135,7 @@ notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
     texts, badge, everything = run(scenario())
     assert "blog of paul" in everything and "pauls note" in everything
     assert "pauls work" in everything
+    assert "a disk" in texts[0] and "<strong>srv1</strong>: a disk" in everything
     assert "shop of marie" in texts[0] and "shop of marie" in texts[1]
     for text in texts:
         assert "paul" not in text and "srv" not in text and "secret" not in text
