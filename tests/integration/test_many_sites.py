@@ -42,7 +42,7 @@ def stack(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Itera
         labels = {"site": name, "owner": "marie", "provider": "p", "host": on, "instance": url}
         outages = (Outage(3 + n % 80, 1500, "timeout"),)
         lived.append(Lived(labels, outages, watched_days=92, fine_days=1))
-    sites = f"defaults: {{every: 1m}}\nsites:\n{''.join(entries)}"
+    sites = f"sites:\n{''.join(entries)}"
     stack = Stack(folder / "project", programs, sites, PEOPLE, quick=False)
     write(stack.settings.data / "prometheus", lived, programs)
     try:
