@@ -24,7 +24,7 @@ FRESH = 10.0
 FRESH_DAYS = 300.0
 """Seconds for days that are over and for what changes slowly: these are the large queries."""
 
-PATIENCE = 0.15
+PATIENCE = 0.05
 """Seconds that a visitor waits for the first answer after a start."""
 
 
