@@ -115,8 +115,9 @@ def test_the_sites_fit_a_small_server_and_the_page_is_in_time(
                 assert inspected["RestartCount"] == 0, service
             one.stop()
             stopped = time.time()
-            until(lambda: received.to("provider"), "the page", within=60)
-            print(f"page {received.all[0].at - stopped:.0f} s after the outage")
+            until(lambda: received.to("provider", "SiteDown"), received.log, within=60)
+            page = received.to("provider", "SiteDown")[0]
+            print(f"page {page.at - stopped:.0f} s after the outage")
             one.start()
             until(lambda: received.to("owner"), received.log, within=180)
         finally:
