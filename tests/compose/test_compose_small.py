@@ -129,7 +129,7 @@ def test_the_sites_fit_a_small_server_and_the_page_is_in_time(
 def _tell(small: Small, now: dict[str, float], most: dict[str, float]) -> None:
     """Print what was taken; processor time is that of the programs themselves."""
     minutes = f"{MINUTES:.0f}m"
-    print(f"\n{SITES} sites, {minutes} at")
+    print(f"\n{SITES} sites for {MINUTES:.0f} minutes")
     print(f"{'container':<14}{'limit':>6}{'now':>6}{'most':>6}  MiB  processor")
     total = 0.0
     for service in SERVICES:
