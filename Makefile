@@ -14,7 +14,7 @@ help:
 	@echo "make demo   live the evening of 14 July in three minutes, in a browser"
 	@echo "make backup write a backup of the stack in Docker; make restore FROM=FILE puts it back"
 	@echo "make test   run every test that this machine can run"
-	@echo "make soak   repeat for an hour what the tests do once"
+	@echo "make soak   repeat for hours what the tests do once"
 	@echo "make month  let the rules live through random months and compare what they tell"
 	@echo "make bench  measure the exporter beside blackbox_exporter; make scale: 10,000 sites"
 	@echo "make check  judge the configuration and the code"

@@ -199,6 +199,7 @@ def test_the_compiled_file_with_its_secrets_is_its_owners_alone(well: Up) -> Non
 NEIGHBOURS = [
     ("prometheus", "exporter:9714", True),
     ("alertmanager", "courier:9715", True),
+    ("alertmanager", "exporter:9714", True),
     ("caddy", "exporter:9714", True),
     ("grafana", "prometheus:9090", True),
     ("grafana", "exporter:9714", False),
