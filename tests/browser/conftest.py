@@ -145,19 +145,21 @@ def watched(
         )
         # The page asks now and then, and shows what it was told last.
         until(
-            lambda: all(
-                "90d" in site["availability"]
-                for site in requests.get(f"{stack.exporter_url}/status.json", timeout=10).json()[
-                    "sites"
-                ]
-            ),
-            "that availability on the page",
-            within=60,
+            lambda: _knows(f"{stack.exporter_url}/status.json"),
+            "the incident and that availability on the page",
+            within=90,
         )
         yield Watched(stack, lived, "mail", seeded)
     finally:
         stack.stop()
         server.shutdown()
+
+
+def _knows(url: str) -> bool:
+    page = requests.get(url, timeout=10).json()
+    return any(incident["outcome"] == "open" for incident in page["incidents"]) and all(
+        "90d" in site["availability"] for site in page["sites"]
+    )
 
 
 @pytest.fixture(scope="session")
