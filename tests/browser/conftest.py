@@ -146,7 +146,7 @@ def watched(
         # The page asks now and then, and shows what it was told last.
         until(
             lambda: _knows(f"{stack.exporter_url}/status.json"),
-            "the incident and that availability on the page",
+            "the incident, availability and answer times on the page",
             within=90,
         )
         yield Watched(stack, lived, "mail", seeded)
@@ -158,7 +158,8 @@ def watched(
 def _knows(url: str) -> bool:
     page = requests.get(url, timeout=10).json()
     return any(incident["outcome"] == "open" for incident in page["incidents"]) and all(
-        "90d" in site["availability"] for site in page["sites"]
+        "90d" in site["availability"] and (site["answer_seconds"] or site["state"] == "down")
+        for site in page["sites"]
     )
 
 
