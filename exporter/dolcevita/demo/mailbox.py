@@ -9,6 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class _Mailbox(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """The health check of the image."""
+        self.send_response(200)
+        self.end_headers()
+
     def do_POST(self) -> None:
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         line = json.dumps({"phone": self.path.removeprefix("/phone/"), "payload": payload})
