@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 DINNER = datetime(2027, 7, 14, 20, 13)
 MORNING = datetime(2027, 7, 15, 9, 0)
 
-SPEED = 3.0
+SPEED = 5.0
 """Seconds of the story in a second while the server is down: what was shortened, made long."""
 
 

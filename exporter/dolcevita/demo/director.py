@@ -10,6 +10,8 @@ from math import ceil
 
 import aiohttp
 
+from dolcevita.courier.alertmanager import Alertmanager, Unreachable
+from dolcevita.courier.guard import RESEND_SECONDS
 from dolcevita.demo.clock import MORNING
 from dolcevita.demo.project import SITE
 from dolcevita.demo.story import GOOD_NEWS, PAGE, RECOVERY, NotTrue, Story
@@ -18,19 +20,20 @@ from dolcevita.history.prometheus import NoAnswer, Prometheus
 POLL = 0.5
 
 SEEN_WITHIN = 60.0
+SPEAKS_WITHIN = 90.0
 PAGED_WITHIN = 60.0
 RECOVERED_WITHIN = 60.0
 TOLD_WITHIN = 60.0
 
-START = 100.0
+START = 115.0
 """Seconds from before the start of the stack for which the owner wants quiet at least."""
-EVENING = 88.0
+EVENING = 75.0
 """The same from when all is ready: what an evening takes that nobody holds up, and a night."""
-LEAST = 35.0
+LEAST = 30.0
 """Seconds that must be left until the shop has recovered; else the evening is made longer."""
 
 # Without anybody at the buttons: time to read what is on the page.
-LOOK_AROUND = 12.0
+LOOK_AROUND = 5.0
 REPAIR_AFTER = 10.0
 
 SETTLE = 8.0
@@ -39,11 +42,12 @@ SETTLE = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How the shop's server dies and is started again, and where Prometheus is."""
+    """How the shop's server dies and is started again; URLs of the two that watch it."""
 
     crash: Callable[[], Awaitable[None]]
     repair: Callable[[], Awaitable[None]]
     prometheus: str
+    alertmanager: str
 
 
 class Quiet:
@@ -80,7 +84,10 @@ async def play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
 async def _play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
     keeper = asyncio.create_task(quiet.keep())
     try:
-        await _seen(server.prometheus)
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            await _seen(Prometheus(session, server.prometheus))
+            story.tell("listening")
+            await _speaks(Alertmanager(session, server.alertmanager))
         story.tell("dinner")
         if auto:
             await asyncio.sleep(LOOK_AROUND)
@@ -113,14 +120,25 @@ async def _play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
     story.tell("over")
 
 
-async def _seen(url: str) -> None:
-    """Until Prometheus has seen the shop up, and the owner in quiet hours."""
-    deadline = time.time() + SEEN_WITHIN
+async def _seen(prometheus: Prometheus) -> None:
+    """Until the shop was seen up, and the owner in quiet hours."""
     query = f'site:probe_success:min{{site="{SITE}"}} == 1 and on () owner_reachable == 0'
-    async with aiohttp.ClientSession(trust_env=False) as session:
-        while time.time() < deadline:
-            with suppress(NoAnswer):
-                if await Prometheus(session, url).instant(query):
-                    return
-            await asyncio.sleep(POLL)
+    deadline = time.time() + SEEN_WITHIN
+    while time.time() < deadline:
+        with suppress(NoAnswer):
+            if await prometheus.instant(query):
+                return
+        await asyncio.sleep(POLL)
     raise NotTrue(f"Prometheus has not seen the shop up within {SEEN_WITHIN:.0f} s")
+
+
+async def _speaks(alertmanager: Alertmanager) -> None:
+    """Until Alertmanager holds nothing back any more, as it does after a start."""
+    deadline = time.time() + SPEAKS_WITHIN
+    while time.time() < deadline:
+        with suppress(*Unreachable):
+            age = datetime.now(UTC) - await alertmanager.started()
+            if age.total_seconds() > RESEND_SECONDS and not await alertmanager.silences():
+                return
+        await asyncio.sleep(POLL)
+    raise NotTrue(f"Alertmanager still holds everything back after {SPEAKS_WITHIN:.0f} s")

@@ -89,6 +89,7 @@ async def _work(evening: Evening, compose: Compose) -> None:
         lambda: compose.run("kill", "shop"),
         lambda: compose.run("start", "shop"),
         evening.settings.url("prometheus"),
+        evening.settings.url("alertmanager"),
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_read_mail(evening, compose))

@@ -1,6 +1,7 @@
 """One run of the demo: its project, its story, its page and its transcript."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ class Evening:
     ) -> None:
         self.wishes = wishes
         self.ports = ports
+        # The evening before is not this one's history.
+        for name in ("prometheus", "alertmanager", "logs"):
+            shutil.rmtree(data / name, ignore_errors=True)
         folder = data / "project"
         self.quiet = Quiet(lambda until: project.write_people(folder, phones, until))
         project.write(folder, source, shop, ports["shop"])
@@ -79,6 +83,11 @@ class Evening:
         await ready.wait()
         try:
             await play(self.story, server, self.quiet, self.wishes.auto)
+        except NotTrue as error:
+            self.stop.set()
+            said = texts(self.wishes.language)
+            logs = said["t_logs"].format(path=self.settings.data / "logs")
+            raise NotTrue(f"{said['stage_failed'].format(why=error)} {logs}") from None
         except BaseException:
             self.stop.set()
             raise

@@ -3,14 +3,13 @@
 import asyncio
 import sys
 from contextlib import chdir, suppress
-from dataclasses import replace
 
 from dolcevita.demo.director import Server
 from dolcevita.demo.evening import Evening
 from dolcevita.stack import native
 from dolcevita.stack.journal import Journal
 from dolcevita.stack.packages import Programs
-from dolcevita.stack.supervisor import Component, stop_with_parent, supervise
+from dolcevita.stack.supervisor import stop_with_parent, supervise
 
 POLL = 0.05
 
@@ -48,7 +47,7 @@ async def run(evening: Evening, programs: Programs) -> None:
     """The whole evening. Raises UserError, NotTrue among them; nothing is left running."""
     settings = evening.settings
     components = [
-        _shortened(component)
+        component
         for component in native.prepare(
             settings, evening.config, evening.compiled, lambda line: None, programs
         )
@@ -56,7 +55,7 @@ async def run(evening: Evening, programs: Programs) -> None:
     ]
     names = [component.name for component in components]
     shop, ready = Shop(evening.ports["shop"]), asyncio.Event()
-    server = Server(shop.kill, shop.start, settings.url("prometheus"))
+    server = Server(shop.kill, shop.start, settings.url("prometheus"), settings.url("alertmanager"))
     # The courier looks for Alertmanager's and Prometheus' files where it is started.
     with chdir(settings.folder), Journal(settings.data / "logs", names, None) as journal:
         async with evening.shown():
@@ -71,9 +70,3 @@ async def run(evening: Evening, programs: Programs) -> None:
                 )
             finally:
                 await shop.kill()
-
-
-def _shortened(component: Component) -> Component:
-    """Without Alertmanager's wait after a start, which is for restarts amid an incident."""
-    command = tuple(word for word in component.command if word != native.START_DELAY_FLAG)
-    return replace(component, command=command)

@@ -13,6 +13,7 @@ Phone = Literal["provider", "owner"]
 Ask = Literal["crash", "repair"]
 Stage = Literal[
     "starting",
+    "listening",
     "dinner",
     "crashed",
     "paged",

@@ -35,6 +35,8 @@ class Transcript:
             self._show(event)
 
     def _show(self, event: Event) -> None:
+        if event.stage == "failed":
+            return  # It is the error that the command ends with.
         said = texts(self.language)
         minutes, seconds = divmod(int(event.at - self.story.events[0].at), 60)
         real, clock = f"{minutes}:{seconds:02}", self.story.clock.at(event.at)
