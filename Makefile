@@ -19,7 +19,7 @@ help:
 	@echo "make bench  measure the exporter beside blackbox_exporter; make scale: 10,000 sites"
 	@echo "make check  judge the configuration and the code"
 	@echo "make dashboards  build Grafana's files from grafana/boards; make pictures draws them"
-	@echo "make screenshots  take the pictures of the status page anew, for docs/"
+	@echo "make screenshots  take the pictures of the pages anew, for docs/"
 	@echo "make lock   bring the lock files up to date with pyproject.toml"
 	@echo "make clean  remove what make made; the data under .stack stays"
 

@@ -16,6 +16,7 @@ from dolcevita import probes
 from dolcevita.config import load
 from dolcevita.demo import docker, project
 from dolcevita.demo.clock import DINNER, MORNING, SPEED, Clock, in_story
+from dolcevita.demo.director import Quiet
 from dolcevita.demo.page import Page, serving
 from dolcevita.demo.story import GOOD_NEWS, PAGE, RECOVERY, Event, NotTrue, Phone, Story
 from dolcevita.demo.texts import LANGUAGES, Teller, of_environment, texts
@@ -87,6 +88,17 @@ def test_a_message_too_many_too_few_or_too_early_spoils_the_story(told: tuple[To
     story_of((PAGED, RECOVERED, HEARD)).verify(NOW + 100)
     with pytest.raises(NotTrue):
         story_of(told).verify(NOW + 100)
+
+
+def test_quiet_hours_end_on_a_full_minute_and_are_changed_only_when_they_must_be() -> None:
+    written: list[float] = []
+    quiet = Quiet(lambda until: written.append(until.timestamp()))
+    quiet.last(30)
+    quiet.last_at_least(20)
+    quiet.last_at_least(200)
+    assert len(written) == 2
+    assert all(at % 60 == 0 for at in written)
+    assert 200 <= written[1] - time.time() + 1 <= 262
 
 
 def test_a_message_that_does_not_come_is_missed_by_name() -> None:

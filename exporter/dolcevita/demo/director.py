@@ -25,10 +25,11 @@ PAGED_WITHIN = 60.0
 RECOVERED_WITHIN = 60.0
 TOLD_WITHIN = 60.0
 
-START = 115.0
-"""Seconds from before the start of the stack for which the owner wants quiet at least."""
-EVENING = 75.0
-"""The same from when all is ready: what an evening takes that nobody holds up, and a night."""
+EVENING = 65.0
+"""Seconds of quiet from when all is ready: what an evening takes that nobody holds up, and a
+night."""
+START = EVENING + RESEND_SECONDS + 12
+"""The same from before the start of the stack."""
 LEAST = 30.0
 """Seconds that must be left until the shop has recovered; else the evening is made longer."""
 
@@ -62,13 +63,16 @@ class Quiet:
         self.until = ceil((time.time() + seconds) / 60) * 60.0
         self._write(datetime.fromtimestamp(self.until, UTC))
 
+    def last_at_least(self, seconds: float) -> None:
+        """Change them only if they end before."""
+        if self.until - time.time() < seconds:
+            self.last(seconds)
+
     async def keep(self) -> None:
-        """Make them longer when a slow start or a slow visitor needs that."""
-        needed = EVENING
+        """Make them longer, again and again, for somebody who takes their time."""
         while True:
-            if self.until - time.time() < needed:
+            if self.until - time.time() < LEAST:
                 self.last(EVENING)
-            needed = LEAST
             await asyncio.sleep(1)
 
 
@@ -86,6 +90,7 @@ async def _play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
     try:
         async with aiohttp.ClientSession(trust_env=False) as session:
             await _seen(Prometheus(session, server.prometheus))
+            quiet.last_at_least(EVENING + RESEND_SECONDS)
             story.tell("listening")
             await _speaks(Alertmanager(session, server.alertmanager))
         story.tell("dinner")
