@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Page:
         await response.prepare(request)
         following = self.story.follow(seen)
         coming = asyncio.ensure_future(anext(following))
-        with suppress(ConnectionResetError):
+        try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=ALIVE)
                 if not done:
@@ -107,8 +107,10 @@ class Page:
                 data = json.dumps(self._shown(number, event, language))
                 await response.write(f"id: {number}\ndata: {data}\n\n".encode())
                 coming = asyncio.ensure_future(anext(following))
-        coming.cancel()
-        return response
+        except ConnectionResetError:
+            return response
+        finally:
+            coming.cancel()
 
     async def webhook(self, request: web.Request) -> web.Response:
         """A message of Alertmanager for one of the phones."""
