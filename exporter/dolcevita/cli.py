@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,16 @@ import typer
 from rich.console import Console
 
 from dolcevita import probes
-from dolcevita.config import Config, ConfigError, Owner, UserError, did_you_mean, load
+from dolcevita.config import (
+    Config,
+    ConfigError,
+    Owner,
+    Site,
+    UserError,
+    did_you_mean,
+    load,
+    parse_duration,
+)
 from dolcevita.config.sites import check_url, parse_url
 from dolcevita.config.status import load_status
 
@@ -46,6 +56,7 @@ PEOPLE = Path("people.yml")
 BASE = Path("alertmanager/alertmanager.yml")
 STATUS = Path("status.yml")
 PROMETHEUS = Path("prometheus/prometheus.yml")
+EXPORTER_URL = "http://127.0.0.1:9714"
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 ALERTMANAGER_URL = "http://127.0.0.1:9093"
 
@@ -419,6 +430,87 @@ def maintain(
             raise UserError(f"maintain: say also {missing}, or --over to end one")
         asyncio.run(maintenance.begin(alertmanager, works))
         typer.echo(f"{name}: {works.label} in maintenance, {maintenance.told(config, works)}")
+
+
+@app.command()
+def drill(
+    name: Annotated[str, typer.Argument(metavar="SITE", help="Whose provider is paged.")],
+    tell_owner: Annotated[
+        bool, typer.Option("--tell-owner", help="Send the owner a test message as well, now.")
+    ] = False,
+    every: Annotated[
+        str,
+        typer.Option(help="By when the next drill is to pass, such as 7d, or never."),
+    ] = "",
+    patience: Annotated[
+        str, typer.Option(help="How long a step may take beyond what is configured.")
+    ] = "20s",
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    exporter: Annotated[
+        str, typer.Option(envvar="DOLCEVITA_EXPORTER_URL", help="URL")
+    ] = EXPORTER_URL,
+    prometheus: PrometheusURL = PROMETHEUS_URL,
+    alertmanager: AlertmanagerURL = ALERTMANAGER_URL,
+) -> None:
+    """Prove on the live stack that a page for a site reaches its provider, and may you go.
+
+    The exit code is 0 when it does, and else says which link is broken: docs/drill.md.
+    """
+    from dolcevita.alerting import compile as compiler
+    from dolcevita.drill import follow
+    from dolcevita.drill.links import Broken
+
+    def say(seconds: float, who: str, what: str) -> None:
+        typer.echo(f"{seconds:6.1f} s  {who:<12}  {what}")
+
+    with user_errors():
+        config = _load(sites, people)
+        wish = follow.Wish(
+            _watched(config, name, sites),
+            tell_owner,
+            _every(every),
+            _seconds("--patience", patience),
+        )
+        servers = follow.Servers(exporter, prometheus, alertmanager)
+        try:
+            told = follow.run(config, wish, servers, _amtool(compiler.find_amtool()), say)
+        except Broken as broken:
+            typer.echo(f"Do not go yet: {broken}.", err=True)
+            raise typer.Exit(broken.link) from None
+        if isinstance(told, signal.Signals):
+            typer.echo("Interrupted: the drill is over, nothing is proven.", err=True)
+            raise typer.Exit(128 + told)
+        typer.echo(follow.verdict(wish, told))
+
+
+def _watched(config: Config, name: str, sites: Path) -> Site:
+    """The site of that name whose outages page somebody. Raises UserError."""
+    by_name = {site.name: site for site in config.sites if not site.sentinel}
+    if name not in by_name:
+        raise UserError(f"{sites}: no site is named '{name}': {did_you_mean(name, by_name)}")
+    return by_name[name]
+
+
+def _every(text: str) -> float | None:
+    if text in ("", "never"):
+        return 0.0 if text else None
+    return _seconds("--every", text)
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UserError(f"{option}: found '{text}', {error}") from None
+
+
+def _amtool(on_path: Path | None) -> Path | None:
+    """amtool of the PATH or of the unpacked packages, None where there is none."""
+    from dolcevita.stack.settings import read_settings
+
+    unpacked = read_settings(Path(), os.environ).data / "packages/bin/amtool"
+    return on_path or (unpacked if unpacked.exists() else None)
 
 
 def _owner(config: Config, name: str, people: Path) -> Owner:

@@ -90,7 +90,7 @@ def rules() -> dict[str, dict[str, Any]]:
             for rule in group["rules"]:
                 if "alert" in rule and rule["alert"] not in SILENT:
                     severity = rule.get("labels", {}).get("severity", "")
-                    name = f"{rule['alert']} {severity}"
+                    name = f"{rule['alert']} {severity}{' drill' * ('drill' in rule['labels'])}"
                     # A later rule of a series of thresholds shares the words of the first.
                     words = rule.get("annotations") or found[_first(found, rule["alert"])]
                     found[name] = dict(words)
@@ -105,16 +105,21 @@ def _first(found: Mapping[str, Any], alert: str) -> str:
 def cases(role: str) -> Iterator[Case]:
     """Every notification that a person of that role may get."""
     for name, words in rules().items():
-        alert, _, severity = name.partition(" ")
+        alert, severity, *drill = name.split()
+        more = dict.fromkeys(drill, "true")
         if role == "provider" and alert not in FOR_OWNERS:
             for status in ("firing", "resolved"):
-                yield Case(f"{name} {status}", (_alert(alert, severity, status, words),))
+                yield Case(f"{name} {status}", (_alert(alert, severity, status, words, **more),))
         about_site = "$labels.site" in str(words)
-        if role == "owner" and (
-            alert in ("SiteDown", "ServerDown", "ProviderOverdue", "IncidentResolved")
-            or (severity == "warning" and about_site)
+        if (
+            role == "owner"
+            and name != "SiteDown critical drill"
+            and (
+                alert in ("SiteDown", "ServerDown", "ProviderOverdue", "IncidentResolved")
+                or (severity == "warning" and about_site)
+            )
         ):
-            yield Case(f"{name}", (_alert(alert, severity, "firing", words),))
+            yield Case(f"{name}", (_alert(alert, severity, "firing", words, **more),))
     if role == "owner":
         yield Case("ReportReady info", (REPORT,))
         words = rules()["IncidentResolved info"]

@@ -36,6 +36,7 @@ PROVIDER_ROLES = {"provider": False, "provider:warnings": True}
 
 OWNER_ROLES: dict[str, Callable[[Owner], tuple[bool, bool]]] = {
     "owner:resolved": lambda owner: ("resolved" in owner.hears, True),
+    "owner:drill": lambda owner: (True, False),
     "owner:down": lambda owner: ("down" in owner.hears, True),
     "owner:warnings": lambda owner: ("warnings" in owner.hears, True),
     "owner:report": lambda owner: ("report" in owner.hears, True),

@@ -107,6 +107,10 @@ class Compiled:
             raise UserError(f"amtool cannot tell who gets an alert: {words}")
         return [routes[int(name[1:])] for name in done.stdout.strip().split(",")]
 
+    def to(self, receiver: str) -> list[Route]:
+        """Every route to a receiver, whatever alerts take it."""
+        return [route for route in self._numbered[0] if route.receiver == receiver]
+
     @cached_property
     def _numbered(self) -> tuple[list[Route], str]:
         """All routes, and a file with the same tree whose receivers are their numbers."""

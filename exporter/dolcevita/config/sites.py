@@ -35,7 +35,8 @@ RECOVER_AFTER = 70.0
 
 RESERVED_LABELS = frozenset(
     "site owner provider host place instance job severity alertname alertstate since until digest "
-    "reason phase version le quantile exported_job exported_instance __name__".split()
+    "audience drill reason phase version le quantile exported_job exported_instance "
+    "__name__".split()
 )
 
 HERE = "here"

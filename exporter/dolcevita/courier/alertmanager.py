@@ -34,9 +34,15 @@ class Alertmanager:
             answer.raise_for_status()
             return datetime.fromisoformat((await answer.json())["uptime"])
 
-    async def alerts(self, name: str) -> list[dict[str, Any]]:
-        """The alerts called `name` that are firing, muted or not."""
-        query = {"filter": f'alertname="{name}"'}
+    async def configuration(self) -> str:
+        """The text that it runs on, with secrets as `<secret>`."""
+        async with self.session.get(self._at("/api/v2/status"), timeout=SECONDS) as answer:
+            answer.raise_for_status()
+            return str((await answer.json())["config"]["original"])
+
+    async def alerts(self, name: str = "") -> list[dict[str, Any]]:
+        """The alerts called `name`, or all, that are firing, muted or not."""
+        query = {"filter": f'alertname="{name}"'} if name else {}
         url = self._at("/api/v2/alerts")
         async with self.session.get(url, params=query, timeout=SECONDS) as answer:
             answer.raise_for_status()
@@ -85,11 +91,13 @@ class Alertmanager:
 
     async def runs_on(self, text: str) -> bool:
         """Whether its configuration is this text, told by the hash among its metrics."""
+        found = re.search(r"^alertmanager_config_hash (\S+)", await self.metrics(), re.MULTILINE)
+        return found is not None and float(found[1]) == _hash(text)
+
+    async def metrics(self) -> str:
         async with self.session.get(self._at("/metrics"), timeout=SECONDS) as answer:
             answer.raise_for_status()
-            metrics = await answer.text()
-        found = re.search(r"^alertmanager_config_hash (\S+)", metrics, re.MULTILINE)
-        return found is not None and float(found[1]) == _hash(text)
+            return await answer.text()
 
     async def reload(self) -> None:
         """Let it read its configuration again. Raises Refused when it will not have it."""

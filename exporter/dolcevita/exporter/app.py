@@ -27,6 +27,7 @@ from dolcevita.exporter import batches, disk, exposition
 from dolcevita.exporter.blackbox.allowed import Allowed
 from dolcevita.exporter.blackbox.endpoint import Blackbox
 from dolcevita.exporter.blackbox.live import Modules
+from dolcevita.exporter.drill import Drills
 from dolcevita.exporter.evidence import EvidencePages
 from dolcevita.exporter.live import Live
 from dolcevita.exporter.roster import Roster
@@ -141,6 +142,7 @@ class Exporter:
         self.external_url = external_url.rstrip("/")
         self._roster = Roster(live.config.sites, self.external_url)
         self.evidence = EvidencePages(lambda: live.config, self.prober)
+        self.drills = Drills(lambda: live.config)
         self.pages = Pages(live, self.prober.last, sources)
         modules = modules or Modules(None)
         self.blackbox = Blackbox(modules, allowed, self.prober, self.registry)
@@ -175,6 +177,7 @@ class Exporter:
             [
                 *self.pages.routes(),
                 *self.evidence.routes(),
+                *self.drills.routes(),
                 web.get("/sd", self.discovery),
                 web.get("/probe", self.probe),
                 web.get("/ping/{token}", self.ping),
@@ -236,7 +239,10 @@ class Exporter:
 
     async def _probed(self, roster: Roster, sites: Sequence[Site], seconds: float) -> web.Response:
         results = await self.prober.sites(sites, seconds)
-        return _metrics(exposition.probe_metrics((roster.labels(site), r) for site, r in results))
+        return _metrics(
+            exposition.probe_metrics((roster.labels(site), r) for site, r in results),
+            self.drills.of(sites),
+        )
 
     async def ping(self, request: web.Request) -> web.Response:
         """A job reports: its heartbeat is noted. 404 where no site has the token."""
@@ -257,6 +263,7 @@ class Exporter:
             self.roster().metrics,
             exposition.maintenance_metrics(config.sites, now, works),
             exposition.people_metrics(config, now),
+            self.drills.metrics(),
         )
 
     async def healthy(self, request: web.Request) -> web.Response:

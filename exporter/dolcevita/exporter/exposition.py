@@ -23,6 +23,9 @@ HELP: Mapping[str, str] = {
     "site_recover_after_seconds": "How long a site must be fine to be up again",
     "site_objective_ratio": "The part of the time that a site should answer; only where it is set",
     "site_maintenance": "1 while a site is worked on; `counted` says whether that is availability",
+    "site_drill": "1 while the site has a drill, a test of who is told; it is not down",
+    "site_drill_passed_timestamp_seconds": "Unix time of the site's last drill that passed",
+    "site_drill_due_timestamp_seconds": "Unix time by which the next is to pass; 0 for never",
     "site_slow_seconds": "A probe that takes longer is slow; only where it is set",
     "site_sentinel": "1 for sites that tell whether our own uplink works",
     "owner_reachable": "1 while messages may reach the owner, now and in half a minute",
@@ -176,6 +179,25 @@ def people_metrics(config: Config, now: datetime) -> str:
         if provider.escalate:
             to = joined(labels, {"to": provider.escalate.to})
             gauges.add("provider_escalate_after_seconds", to, provider.escalate.after)
+    return gauges.text()
+
+
+def drill_metrics(site: Site, audience: str, since: int) -> str:
+    """The marked series of a drill, beside the results of the site."""
+    gauges = Gauges()
+    labels = {**site_labels(site), "audience": audience, "since": str(since)}
+    gauges.add("site_drill", as_text(labels), 1)
+    return gauges.text()
+
+
+def drills_passed(by_site: Mapping[str, tuple[float, float | None]]) -> str:
+    """For each site the unix times at which its drill passed and the next is due, if it is."""
+    gauges = Gauges()
+    for site, (passed, due) in by_site.items():
+        labels = as_text({"site": site})
+        gauges.add("site_drill_passed_timestamp_seconds", labels, passed)
+        if due is not None:
+            gauges.add("site_drill_due_timestamp_seconds", labels, due)
     return gauges.text()
 
 

@@ -38,6 +38,8 @@ ALERTMANAGER_FLAGS = (
 # Waits for Prometheus to send every alert again, so that a group is whole when it is told.
 # Newer Alertmanagers have it.
 START_DELAY_FLAG = "--dispatch.start-delay=30s"
+# Which receiver a delivery was for, so that a failing one can be named. Newer Alertmanagers know it.
+RECEIVER_FEATURE = "receiver-name-in-metrics"
 
 # The names and ports that the components have inside the compose file's network, which
 # prometheus.yml names.
@@ -147,6 +149,8 @@ def _alertmanager(settings: Settings, programs: Programs, compiled: Path) -> Com
     flags = list(ALERTMANAGER_FLAGS)
     if START_DELAY_FLAG.partition("=")[0] in help_text.stdout + help_text.stderr:
         flags.append(START_DELAY_FLAG)
+    if RECEIVER_FEATURE in help_text.stdout + help_text.stderr:
+        flags.append(f"--enable-feature={RECEIVER_FEATURE}")
     return Component(
         "alertmanager",
         (
