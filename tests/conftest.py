@@ -11,7 +11,7 @@ from binaries import version_ends
 from dolcevita.config import UserError
 from dolcevita.stack.packages import Programs
 
-SHARED = {"evening", "hot", "morning", "outages"}
+SHARED = {"drilled", "evening", "hot", "morning", "outages"}
 """Fixtures that take minutes: the tests on one of them stay in one worker."""
 
 

@@ -118,8 +118,9 @@ class Drills:
 
 def _length(seconds: object) -> float | None:
     """Seconds from 0 on, None for anything else."""
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return float(seconds) if is_number and seconds >= 0 else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        return None
+    return float(seconds)
 
 
 async def _json(request: web.Request) -> dict[str, Any]:

@@ -38,7 +38,7 @@ ALERTMANAGER_FLAGS = (
 # Waits for Prometheus to send every alert again, so that a group is whole when it is told.
 # Newer Alertmanagers have it.
 START_DELAY_FLAG = "--dispatch.start-delay=30s"
-# Which receiver a delivery was for, so that a failing one can be named. Newer Alertmanagers know it.
+# Which receiver a delivery was for, so that a failing one can be named. Newer ones have it too.
 RECEIVER_FEATURE = "receiver-name-in-metrics"
 
 # The names and ports that the components have inside the compose file's network, which

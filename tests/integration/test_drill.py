@@ -1,0 +1,325 @@
+"""`dolcevita drill` on a live stack: it passes on a healthy one, and names the link that is broken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from dolcevita.drill.links import Link
+from dolcevita.stack.packages import Programs
+from hosts import Host
+from inbox import Inbox, Message, inbox
+from running import Stack
+from scene import START_DELAY
+from waiting import free_port, until
+
+DOLCEVITA = Path(sys.executable).with_name("dolcevita")
+SITES = ("shop", "spoken", "hushed", "summery", "astray")
+PAST = {"name": "last-summer", "time_intervals": [{"years": ["2020"], "months": ["july"]}]}
+
+
+@dataclass
+class Drilled:
+    """A stack with a site for each thing that may be wrong, and what people got."""
+
+    stack: Stack
+    inbox: Inbox
+    amtool: Path
+
+    def command(self, site: str, *options: str) -> list[str]:
+        stack = self.stack
+        return [
+            *(str(DOLCEVITA), "drill", site, "--patience", "5s", *options),
+            *("--sites", str(stack.sites), "--people", str(stack.people)),
+            *("--exporter", stack.exporter_url, "--prometheus", stack.prometheus_url),
+            *("--alertmanager", stack.alertmanager_url),
+        ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{self.amtool.parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(self, site: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(site, *options),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=self.environment,
+        )
+
+    def start(self, site: str) -> subprocess.Popen[bytes]:
+        """A drill that has just reached Prometheus."""
+        process = subprocess.Popen(
+            self.command(site), env=self.environment, stdout=subprocess.DEVNULL
+        )
+        until(lambda: self.stack.query("site_drill"), "a drill")
+        return process
+
+    def fails(self, site: str, link: Link, *words: str) -> None:
+        """A drill breaks at this link, and its one line at the end has these words."""
+        done = self.run(site)
+        assert done.returncode == link, f"{done.stdout}{done.stderr}"
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("Do not go yet: ")
+        for word in words:
+            assert word in done.stderr
+        self.over()
+
+    def over(self) -> None:
+        """Wait until nothing of a drill is left."""
+        until(lambda: not self.stack.query('site_drill or ALERTS{drill="true"}'), "the end", 30)
+        requests.get(f"{self.stack.exporter_url}/-/healthy", timeout=5).raise_for_status()
+
+    def drills(self, who: str) -> list[Message]:
+        return [message for message in self.inbox.to(who) if "true" in message.of("drill")]
+
+    @contextmanager
+    def prometheus_without(self, key: str) -> Iterator[None]:
+        """Prometheus runs on a file that lacks this."""
+        path = self.stack.folder / "data/prometheus.yml"
+        before = path.read_text()
+        config = yaml.safe_load(before)
+        if key == "rule_files":
+            del config[key]
+        else:
+            config["scrape_configs"] = [c for c in config["scrape_configs"] if c["job_name"] != key]
+        try:
+            self._load(path, yaml.safe_dump(config))
+            yield
+        finally:
+            self._load(path, before)
+            # The site's state is known again.
+            until(lambda: self.stack.query('site:info{site="shop"}'), "the rules", 30)
+
+    def _load(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        requests.post(f"{self.stack.prometheus_url}/-/reload", timeout=30).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def drilled(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drilled]:
+    folder = tmp_path_factory.mktemp("drill")
+    with inbox() as box:
+        host = Host(folder / "host")
+        host.start()
+        channels = {site: {"webhook": box.address(f"{site}-provider")} for site in SITES}
+        channels["spoken"] = {"apprise": box.url.replace("http", "json") + "/spoken-provider"}
+        channels["astray"] = {"webhook": f"http://127.0.0.1:{free_port()}/astray"}
+        sites = {
+            "defaults": {"every": "1s", "timeout": "1s"},
+            "sites": [
+                {"name": name, "url": f"{host.url}/{name}", "provider": f"{name}-provider"}
+                for name in SITES
+            ],
+        }
+        people = {
+            "providers": [
+                {"name": f"{name}-provider", "notify": [channel]}
+                for name, channel in channels.items()
+            ],
+            # Never to be disturbed, and wants to hear of everything.
+            "owners": [
+                {
+                    "name": "marie",
+                    "language": "fr",
+                    "notify": [{"webhook": box.address("marie")}],
+                    "hears": ["resolved", "down", "warnings"],
+                    "quiet": {"hours": ["00:00-12:00", "12:00-23:59"]},
+                }
+            ],
+        }
+        stack = Stack(folder / "stack", programs, yaml.safe_dump(sites), yaml.safe_dump(people))
+        base = stack.folder / "alertmanager/alertmanager.yml"
+        config = yaml.safe_load(base.read_text())
+        config["time_intervals"] = [PAST]
+        config["route"]["routes"].insert(
+            0,
+            {
+                "receiver": "provider",
+                "matchers": ['severity="critical"', 'site="summery"'],
+                "group_wait": "1s",
+                "active_time_intervals": [PAST["name"]],
+            },
+        )
+        base.write_text(yaml.safe_dump(config))
+        try:
+            stack.start()
+            stack.seen_up(len(SITES))
+            time.sleep(START_DELAY)
+            yield Drilled(stack, box, programs.amtool)
+        finally:
+            stack.stop()
+            host.stop()
+
+
+def test_a_healthy_stack_passes_and_nobody_but_the_provider_is_told(drilled: Drilled) -> None:
+    done = drilled.run("shop", "--every", "7d")
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    assert done.stdout.splitlines()[-1].startswith("You can go: a page for shop reaches shop-prov")
+    page, recovery = drilled.drills("shop-provider")
+    assert (page.status, recovery.status) == ("firing", "resolved")
+    assert page.of("alertname") == ["SiteDown"]
+    assert page.alerts[0]["annotations"]["summary"] == "Drill: shop is not down"
+    assert drilled.inbox.to("marie") == []
+    for step in ("has scraped it", "SiteDown fires", "was told", "recovery", "remembers"):
+        assert step in done.stdout
+
+
+def test_a_drill_leaves_no_incident_and_no_failure_behind(drilled: Drilled) -> None:
+    drilled.run("shop")
+    drilled.over()
+    assert drilled.stack.query('last_over_time({__name__=~"incident:.+"}[1h])') == []
+    failed = drilled.stack.query("min(min_over_time(site:probe_success:min[1h]))")
+    assert [sample["value"][1] for sample in failed] == ["1"]
+    status = requests.get(f"{drilled.stack.exporter_url}/status.json", timeout=5).text
+    assert "drill" not in status
+
+
+def test_age_and_due_date_survive_a_restart_of_the_exporter(drilled: Drilled) -> None:
+    drilled.run("shop", "--every", "7d")
+    drilled.stack.kill("exporter")
+    drilled.stack.start("exporter")
+    [age] = until(lambda: drilled.stack.query('drill:age:seconds{site="shop"}'), "the age")
+    assert 0 < float(age["value"][1]) < 120
+    [due] = drilled.stack.query('last_over_time(drill:due:timestamp_seconds{site="shop"}[1h])')
+    assert 0 <= float(due["value"][1]) - time.time() - 7 * 86400 + 120 < 120
+    drilled.stack.seen_up(len(SITES))
+
+
+def test_owner_is_told_now_in_their_language_if_asked_for(drilled: Drilled) -> None:
+    before = len(drilled.inbox.to("marie"))
+    done = drilled.run("shop", "--tell-owner")
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    [message] = drilled.inbox.to("marie")[before:]
+    assert message.of("alertname") == ["IncidentResolved"]
+    assert message.of("drill") == ["true"]
+    assert done.stdout.splitlines()[-1].endswith("and marie can be told.")
+
+
+def test_two_drills_do_not_run_at_the_same_time(drilled: Drilled) -> None:
+    first = drilled.start("shop")
+    second = drilled.run("spoken")
+    assert second.returncode == 1
+    assert "A drill for shop is under way" in second.stderr
+    assert first.wait(60) == 0
+    drilled.over()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_drill_takes_its_mark_away(drilled: Drilled, number: signal.Signals) -> None:
+    process = drilled.start("shop")
+    process.send_signal(number)
+    assert process.wait(10) == 128 + number
+    drilled.over()
+
+
+def test_drill_that_was_killed_ends_by_its_own_deadline(drilled: Drilled) -> None:
+    body = {"site": "shop", "audience": "provider", "seconds": 3}
+    url = f"{drilled.stack.exporter_url}/-/drill"
+    requests.post(url, json=body, timeout=5).raise_for_status()
+    until(lambda: drilled.stack.query('ALERTS{drill="true"}'), "the alert")
+    drilled.over()
+
+
+def test_apprise_channel_is_proven_through_the_courier(drilled: Drilled) -> None:
+    done = drilled.run("spoken")
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    bodies = [json.dumps(m.payload) for m in drilled.inbox.all if m.to == "spoken-provider"]
+    assert "DRILL spoken: nothing is down" in bodies[-2]
+    assert "DRILL OVER spoken" in bodies[-1]
+
+
+def test_dead_courier_is_named(drilled: Drilled) -> None:
+    drilled.stack.kill("courier")
+    try:
+        drilled.fails("spoken", Link.COURIER, "the courier does not answer", "start it")
+    finally:
+        drilled.stack.start("courier")
+
+
+def test_silence_left_over_is_named(drilled: Drilled) -> None:
+    now = datetime.now(UTC)
+    silence = {
+        "matchers": [{"name": "site", "value": "hushed", "isRegex": False, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(days=3)).isoformat(),
+        "createdBy": "pierre",
+        "comment": "while I look",
+    }
+    url = f"{drilled.stack.alertmanager_url}/api/v2/silences"
+    requests.post(url, json=silence, timeout=5).raise_for_status()
+    drilled.fails("hushed", Link.HELD, "a silence by pierre", "while I look")
+
+
+def test_expired_route_is_named(drilled: Drilled) -> None:
+    drilled.fails("summery", Link.HELD, "provider/summery-provider", "last-summer")
+
+
+def test_prometheus_that_scrapes_no_sites_is_named(drilled: Drilled) -> None:
+    with drilled.prometheus_without("sites"):
+        drilled.fails("shop", Link.SCRAPE, "Prometheus scrapes no sites")
+
+
+def test_prometheus_that_evaluates_no_rules_is_named(drilled: Drilled) -> None:
+    with drilled.prometheus_without("rule_files"):
+        drilled.fails("shop", Link.RULES, "evaluates no rule", "rule_files")
+
+
+def test_alertmanager_that_lost_its_configuration_is_named(drilled: Drilled) -> None:
+    path = drilled.stack.folder / "data/alertmanager.yml"
+    before = path.read_text()
+    reload = f"{drilled.stack.alertmanager_url}/-/reload"
+    path.write_text("route: {receiver: default}\nreceivers: [{name: default}]\n")
+    requests.post(reload, timeout=30).raise_for_status()
+    try:
+        drilled.fails("shop", Link.ROUTE, "sends it to default, not to provider/shop-provider")
+    finally:
+        path.write_text(before)
+        requests.post(reload, timeout=30).raise_for_status()
+
+
+def test_stopped_exporter_is_named(drilled: Drilled) -> None:
+    drilled.stack.kill("exporter")
+    try:
+        done = drilled.run("shop")
+    finally:
+        drilled.stack.start("exporter")
+        drilled.stack.seen_up(len(SITES))
+    assert done.returncode == Link.EXPORTER, done.stderr
+    assert "the exporter on" in done.stderr
+
+
+def test_stopped_prometheus_and_alertmanager_are_named_before_anybody_is_paged(
+    drilled: Drilled,
+) -> None:
+    before = len(drilled.inbox.all)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    for option, link in (("prometheus", Link.PROMETHEUS), ("alertmanager", Link.ALERTMANAGER)):
+        done = drilled.run("shop", f"--{option}", nowhere)
+        assert done.returncode == link, done.stderr
+        assert nowhere in done.stderr
+    assert len(drilled.inbox.all) == before
+
+
+# The last one: an Alertmanager goes on trying for minutes.
+def test_wrong_webhook_is_named_with_its_line(drilled: Drilled) -> None:
+    number = next(
+        n
+        for n, line in enumerate(drilled.stack.people.read_text().splitlines(), 1)
+        if "/astray" in line
+    )
+    words = ("astray-provider was not told", "webhook at 127.0.0.1:", f"people.yml line {number}")
+    drilled.fails("astray", Link.CHANNEL, *words)
