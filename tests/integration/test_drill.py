@@ -1,4 +1,4 @@
-"""`dolcevita drill` on a live stack: it passes on a healthy one, and names the link that is broken."""
+"""`dolcevita drill` on a live stack: it passes on a healthy one, else names the broken link."""
 
 import json
 import os
