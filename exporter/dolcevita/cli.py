@@ -75,6 +75,80 @@ def user_errors() -> Iterator[None]:
 
 
 @app.command()
+def init(
+    site: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="What to watch. May be given again.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Who fixes it.")] = None,
+    provider_notify: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANNEL", help="A mail address, a webhook or an Apprise URL."),
+    ] = None,
+    provider_language: Annotated[str | None, typer.Option(help="en or fr")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who is left in peace.")] = None,
+    owner_notify: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANNEL", help="As of the provider. May be given again."),
+    ] = None,
+    owner_language: Annotated[str | None, typer.Option(help="en or fr")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Such as Europe/Paris.")] = None,
+    quiet_hours: Annotated[str | None, typer.Option(help='Such as "19:00-09:00".')] = None,
+    weekends: Annotated[
+        bool | None, typer.Option("--weekends/--no-weekends", help="Whether they are quiet.")
+    ] = None,
+    public_holidays: Annotated[str | None, typer.Option(help="Of a country, such as FR.")] = None,
+    away: Annotated[
+        list[str] | None, typer.Option(help="Such as 2027-07-10..2027-07-25. May be given again.")
+    ] = None,
+    try_: Annotated[
+        bool | None,
+        typer.Option(
+            "--try/--no-try", help="Send each channel a test message, or try nothing at all."
+        ),
+    ] = None,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Ask nothing.")] = False,
+    sites: Sites = SITES,
+    people: People = PEOPLE,
+    base: Base = BASE,
+) -> None:
+    """Ask for sites, people and quiet times, try them, and write sites.yml and people.yml.
+
+    What is given as an option is not asked for. Nothing is ever overwritten but the untouched
+    examples that come with Dolce Vita. The exit code is 2 when something tried did not work.
+    """
+    from dolcevita.init import dialogue, files, run
+
+    options = {
+        "sites": site,
+        "provider": provider,
+        "provider_notify": provider_notify,
+        "provider_language": provider_language,
+        "owner": owner,
+        "owner_notify": owner_notify,
+        "owner_language": owner_language,
+        "timezone": timezone,
+        "quiet_hours": quiet_hours,
+        "weekends": weekends,
+        "public_holidays": public_holidays,
+        "away": away,
+    }
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    with user_errors():
+        files.check_free(sites, people)
+        try:
+            answers = run.answered(given) if no_input else dialogue.ask(given)
+            works = run.tried(answers, try_, not no_input, base)
+            if not works and not no_input:
+                typer.confirm("Write the files all the same?", default=True, abort=True)
+        except typer.Abort:
+            raise UserError("nothing was written") from None
+        files.place(dict(zip((sites, people), answers.files(), strict=True)))
+        typer.echo(f"wrote {sites} and {people}: edit them, the running stack follows")
+    if not works:
+        raise typer.Exit(2)
+
+
+@app.command()
 def up() -> None:
     """Run the whole stack in the foreground, in Docker where that works, else native."""
     from dolcevita.stack import up as stack
@@ -289,22 +363,10 @@ def probe(
 
     with user_errors():
         name, kind, wanted, budget = _target(target, sites, people)
-        result = asyncio.run(_by_hand(kind, wanted, budget))
+        result = asyncio.run(probes.once(kind, wanted, budget))
     Console().print(render(name, wanted.url, result))
     if not (result.success and result.known):
         raise typer.Exit(2)
-
-
-async def _by_hand(
-    kind: probes.Kind, target: probes.Target[Any, Any], budget: float
-) -> probes.Result:
-    """One probe by itself, with what is otherwise looked up beside the scrapes."""
-    try:
-        if kind.settle:
-            await kind.settle(target, budget)
-        return await probes.probe(kind, target, budget)
-    finally:
-        await probes.close()
 
 
 @app.command()

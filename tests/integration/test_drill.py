@@ -40,10 +40,10 @@ class Drilled:
     def command(self, site: str, *options: str) -> list[str]:
         stack = self.stack
         return [
-            *(str(DOLCEVITA), "drill", site, "--patience", "5s", *options),
+            *(str(DOLCEVITA), "drill", site, "--patience", "10s"),
             *("--sites", str(stack.sites), "--people", str(stack.people)),
             *("--exporter", stack.exporter_url, "--prometheus", stack.prometheus_url),
-            *("--alertmanager", stack.alertmanager_url),
+            *("--alertmanager", stack.alertmanager_url, *options),
         ]
 
     @property
@@ -81,7 +81,6 @@ class Drilled:
     def over(self) -> None:
         """Wait until nothing of a drill is left."""
         until(lambda: not self.stack.query('site_drill or ALERTS{drill="true"}'), "the end", 30)
-        requests.get(f"{self.stack.exporter_url}/-/healthy", timeout=5).raise_for_status()
 
     def drills(self, who: str) -> list[Message]:
         return [message for message in self.inbox.to(who) if "true" in message.of("drill")]
@@ -166,7 +165,7 @@ def drilled(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_a_healthy_stack_passes_and_nobody_but_the_provider_is_told(drilled: Drilled) -> None:
-    done = drilled.run("shop", "--every", "7d")
+    done = drilled.run("shop")
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert done.stdout.splitlines()[-1].startswith("You can go: a page for shop reaches shop-prov")
     page, recovery = drilled.drills("shop-provider")
@@ -179,23 +178,20 @@ def test_a_healthy_stack_passes_and_nobody_but_the_provider_is_told(drilled: Dri
 
 
 def test_a_drill_leaves_no_incident_and_no_failure_behind(drilled: Drilled) -> None:
-    drilled.run("shop")
+    drilled.run("shop", "--every", "7d")
     drilled.over()
     assert drilled.stack.query('last_over_time({__name__=~"incident:.+"}[1h])') == []
     failed = drilled.stack.query("min(min_over_time(site:probe_success:min[1h]))")
     assert [sample["value"][1] for sample in failed] == ["1"]
     status = requests.get(f"{drilled.stack.exporter_url}/status.json", timeout=5).text
     assert "drill" not in status
-
-
-def test_age_and_due_date_survive_a_restart_of_the_exporter(drilled: Drilled) -> None:
-    drilled.run("shop", "--every", "7d")
+    # Its age and when the next one is due survive the exporter, which keeps nothing.
     drilled.stack.kill("exporter")
     drilled.stack.start("exporter")
     [age] = until(lambda: drilled.stack.query('drill:age:seconds{site="shop"}'), "the age")
-    assert 0 < float(age["value"][1]) < 120
+    assert 0 < float(age["value"][1]) < 300
     [due] = drilled.stack.query('last_over_time(drill:due:timestamp_seconds{site="shop"}[1h])')
-    assert 0 <= float(due["value"][1]) - time.time() - 7 * 86400 + 120 < 120
+    assert -300 <= float(due["value"][1]) - time.time() - 7 * 86400 <= 0
     drilled.stack.seen_up(len(SITES))
 
 

@@ -98,7 +98,7 @@ class Deliveries:
         task = self._under_way.get(key)
         if task is None:
             self._sent.labels(name).inc()
-            task = asyncio.get_running_loop().run_in_executor(self._thread(name), _send, url, text)
+            task = asyncio.get_running_loop().run_in_executor(self._thread(name), send, url, text)
             self._under_way[key] = task
         try:
             delivered = await asyncio.wait_for(asyncio.shield(task), DELIVERY_SECONDS)
@@ -156,7 +156,7 @@ def _recipient(config: Config, name: str) -> Recipient:
     raise UnknownChannel(f"no channel '{name}': people.yml has no such apprise entry")
 
 
-def _send(url: str, text: str) -> bool:
+def send(url: str, text: str) -> bool:
     """Give the text to the service; False when it does not take it. The URL is a secret."""
     service = apprise.Apprise()
     return bool(service.add(url) and service.notify(body=text, body_format="text"))

@@ -5,6 +5,7 @@ A new prober is a file with a `KIND`, its test, and its line in `_ALL` below.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from dolcevita.probes import (
@@ -43,6 +44,7 @@ __all__ = [
     "close",
     "kind_of",
     "on_this_machine",
+    "once",
     "probe",
 ]
 
@@ -87,6 +89,16 @@ async def close() -> None:
         if kind.close:
             await kind.close()
     await curl.close()
+
+
+async def once(kind: Kind, target: Target[Any, Any], budget: float) -> Result:
+    """One probe by itself, with what is otherwise looked up beside the scrapes."""
+    try:
+        if kind.settle:
+            await kind.settle(target, budget)
+        return await probe(kind, target, budget)
+    finally:
+        await close()
 
 
 def kind_of(url: str) -> Kind | None:
