@@ -60,6 +60,9 @@ EXPORTER_URL = "http://127.0.0.1:9714"
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 ALERTMANAGER_URL = "http://127.0.0.1:9093"
 
+MOST_EVERY = 60 * 86400.0
+"""Seconds from one drill to the next; the rules look 90 days back."""
+
 TIMEOUT = 10.0
 """Seconds for a URL that is not in sites.yml."""
 
@@ -557,7 +560,11 @@ def _watched(config: Config, name: str, sites: Path) -> Site:
 def _every(text: str) -> float | None:
     if text in ("", "never"):
         return 0.0 if text else None
-    return _seconds("--every", text)
+    if (seconds := _seconds("--every", text)) > MOST_EVERY:
+        raise UserError(
+            f"--every: found '{text}', expected at most 60d: older drills are forgotten"
+        )
+    return seconds
 
 
 def _seconds(option: str, text: str) -> float:

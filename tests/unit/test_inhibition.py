@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from alertmanagers import Running, alertmanager, programs, project, receiving
-from catalogue import SITES, SITES_AND_HOSTS, STACK, STACK_ALERTS, Kind
+from catalogue import SITE, SITES, SITES_AND_HOSTS, STACK, STACK_ALERTS, Kind
 from dolcevita.alerting.compile import compile, write
 from dolcevita.config import Config
 from dolcevita.config.people import PeopleReader
@@ -217,3 +217,15 @@ def test_a_place_that_is_cut_off_silences_what_was_seen_from_there_and_nothing_e
             firing.alert(slow, site="mail"): (False, f"{words} the only place"),
         },
     )
+
+
+def test_drill_silences_nothing_and_is_told_though_the_site_is_down(firing: Firing) -> None:
+    expected: Expected = {}
+    for n, target in enumerate(SITES):
+        here = {"site": f"drilled{n}", "drill": "true"}
+        firing.alert(Kind("SiteDown", "critical", (*SITE, "drill")), **here)
+        expected[firing.alert(target, **here)] = (False, f"drill -> {target}")
+    firing.alert(Kind("SiteDown", "critical", SITE), site="down")
+    drill = firing.alert(Kind("SiteDown", "critical", (*SITE, "drill")), site="down", drill="true")
+    expected[drill] = (False, "SiteDown -> drill")
+    compare(firing, expected)

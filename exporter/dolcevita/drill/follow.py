@@ -26,6 +26,9 @@ POLL = 0.25
 GIVE_UP = 3
 """Attempts of Alertmanager that fail; it goes on trying, with longer and longer pauses."""
 
+GIVEN_SECONDS = 10.0
+"""What Alertmanager gives a delivery, or the group's interval where that is longer."""
+
 EXPORTER_SECONDS = 5.0
 """How often Prometheus asks for the exporter's own metrics (prometheus/prometheus.yml)."""
 
@@ -347,21 +350,25 @@ class _Drill:
         """
         loop = asyncio.get_running_loop()
         sent_by = loop.time() + wait
+        hangs = max([GIVEN_SECONDS, *(route.group_interval for route in self.routes)])
         while True:
             now = await self._counters()
             counts = {kind: now.since(before, kind, receiver) for kind in wanted}
+            named = now.names_receivers()
             # Without its name a receiver's success is told from another's by what is under way:
-            # all is done that had begun by the time at which this one must have.
-            sure = now.names_receivers() or loop.time() > sent_by + 2 * POLL
+            # all is done that had begun by the time at which this one must have. What begins and
+            # has nothing to send is not done ever, but then a request that hangs has failed.
+            sure = named or loop.time() > sent_by + 2 * POLL
+            settled = loop.time() > sent_by + hangs
             missing = [
                 kind
                 for kind, count in wanted.items()
-                if counts[kind].taken < count
-                or not (now.names_receivers() or counts[kind].taken >= counts[kind].started)
+                if (found := counts[kind]).taken < count
+                or not (named or found.taken >= found.started or (settled and not found.failed))
             ]
             if sure and not missing:
                 return now
-            late = loop.time() > sent_by + self.wish.patience
+            late = loop.time() > sent_by + max(self.wish.patience, hangs + 2 * POLL)
             if late or any(counts[kind].failed >= GIVE_UP for kind in missing):
                 raise await self._not_taken(person, missing or list(wanted))
             await held()

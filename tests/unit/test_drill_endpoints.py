@@ -1,0 +1,163 @@
+"""The exporter's part of a drill: one at a time, bounded, and begun by nobody's web page."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from dolcevita.drill import deliveries
+from test_exporter_app import exporting
+from webserver import run
+
+Scenario = Callable[..., Awaitable[None]]
+
+
+def played(scenario: Scenario) -> Callable[..., None]:
+    """A test that is a coroutine."""
+
+    @wraps(scenario)
+    def test(**fixtures: Any) -> None:
+        run(scenario(**fixtures))
+
+    return test
+
+
+SITES = """
+sites:
+  - {name: shop, url: "http://127.0.0.1:1/", host: srv1, labels: {customer: acme}, timeout: 1s}
+  - {name: blog, url: "http://127.0.0.1:1/", timeout: 1s}
+  - {name: far, url: "http://127.0.0.1:1/", sentinel: true, timeout: 1s}
+"""
+DRILL = {"site": "shop", "audience": "provider", "seconds": 60}
+
+
+async def samples(session: ClientSession, path: str, name: str) -> list[dict[str, str]]:
+    text = await (await session.get(path)).text()
+    return [s.labels for family in parse(text) for s in family.samples if s.name == name]
+
+
+async def batch(session: ClientSession) -> str:
+    [group, *_] = await (await session.get("/sd")).json()
+    return "/probe?batch=" + group["labels"]["__param_batch"]
+
+
+async def begin(session: ClientSession, **changes: Any) -> tuple[int, Any]:
+    answer = await session.post("/-/drill", json={**DRILL, **changes})
+    return answer.status, await (answer.json() if answer.status == 200 else answer.text())
+
+
+@played
+async def test_mark_is_beside_the_results_of_the_site_until_it_is_taken_away(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, _):
+        status, answer = await begin(session)
+        assert status == 200
+        [labels] = await samples(session, await batch(session), "site_drill")
+        assert labels == {
+            "site": "shop",
+            "owner": "marie",
+            "provider": "hosting",
+            "host": "srv1",
+            "customer": "acme",
+            "instance": "http://127.0.0.1:1/",
+            "audience": "provider",
+            "since": str(answer["since"]),
+        }
+        assert (await session.delete(f"/-/drill/{answer['since']}")).status == 200
+        assert await samples(session, await batch(session), "site_drill") == []
+        assert (await session.delete(f"/-/drill/{answer['since']}")).status == 404
+
+
+@played
+async def test_one_drill_at_a_time_and_each_has_a_name_of_its_own(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, _):
+        _, first = await begin(session)
+        status, text = await begin(session, site="blog")
+        assert (status, text[:29]) == (409, "A drill for shop is under way")
+        await session.delete(f"/-/drill/{first['since']}")
+        _, second = await begin(session, site="blog")
+        assert second["since"] > first["since"]
+
+
+@played
+async def test_drill_that_nobody_ends_is_over_at_its_deadline(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, _):
+        await begin(session, seconds=0.2)
+        await asyncio.sleep(0.3)
+        assert await samples(session, await batch(session), "site_drill") == []
+        assert (await begin(session))[0] == 200
+
+
+@played
+async def test_drill_lasts_ten_minutes_at_most(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, exporter):
+        await begin(session, seconds=1e9)
+        left = exporter.drills._drill.deadline - time.monotonic()
+        assert 500 < left <= 600
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"site": "nothing"}, 404),
+        ({"site": "far"}, 404),
+        ({"audience": "everybody"}, 400),
+        ({"seconds": 0}, 400),
+        ({"seconds": "60"}, 400),
+        ({"seconds": True}, 400),
+    ],
+)
+@played
+async def test_drill_that_makes_no_sense_is_refused(tmp_path, changes, status):
+    async with exporting(tmp_path, SITES) as (session, _):
+        assert (await begin(session, **changes))[0] == status
+
+
+@played
+async def test_form_on_a_web_page_begins_no_drill(tmp_path):
+    """Browsers send these across sites without asking first."""
+    async with exporting(tmp_path, SITES) as (session, _):
+        for kind in ("text/plain", "application/x-www-form-urlencoded"):
+            answer = await session.post(
+                "/-/drill", data=str(DRILL).replace("'", '"'), headers={"Content-Type": kind}
+            )
+            assert answer.status == 415
+
+
+@played
+async def test_passed_drill_is_told_with_the_next_ones_date(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, _):
+        for site, every in (("shop", 604800), ("blog", None)):
+            answer = await session.post("/-/drill/1000/passed", json={"site": site, "every": every})
+            assert answer.status == 200
+        passed = await samples(session, "/metrics", "site_drill_passed_timestamp_seconds")
+        assert [labels["site"] for labels in passed] == ["shop", "blog"]
+        text = await (await session.get("/metrics")).text()
+        assert 'site_drill_due_timestamp_seconds{site="shop"} 605800.0' in text
+        assert text.count("site_drill_due_timestamp_seconds{") == 1
+
+
+OLD = """\
+alertmanager_notifications_total{integration="webhook"} %d
+alertmanager_notification_requests_total{integration="webhook"} %d
+alertmanager_notification_requests_failed_total{integration="webhook"} %d
+"""
+
+
+def test_deliveries_are_counted_by_receiver_where_alertmanager_names_it() -> None:
+    name = ',receiver_name="provider/a"}'
+    before, after = (
+        deliveries.parse((OLD % counts).replace("}", name)) for counts in ((1, 1, 0), (2, 4, 2))
+    )
+    assert after.since(before, "webhook", "provider/a") == deliveries.Counts(1, 1, 2)
+    assert after.since(before, "webhook", "provider/b") == deliveries.Counts(0, 0, 0)
+
+
+def test_deliveries_of_an_older_alertmanager_are_those_of_all_receivers() -> None:
+    before, after = deliveries.parse(OLD % (1, 1, 0)), deliveries.parse(OLD % (3, 3, 1))
+    assert not after.names_receivers()
+    assert after.since(before, "webhook", "provider/a") == deliveries.Counts(2, 1, 1)
