@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from aiohttp import web
-from prometheus_client.core import Metric
 
 from dolcevita.config import Config, Site, did_you_mean
 from dolcevita.exporter import exposition
@@ -82,14 +81,15 @@ class Drills:
         self._passed[site.name] = (since, since + every if every else every)
         return web.Response(text="Noted.\n")
 
-    def of(self, sites: Iterable[Site]) -> Iterable[Metric]:
-        """The marked series, if one of these sites has a drill."""
+    def of(self, sites: Iterable[Site]) -> str:
+        """The marked series as text, if one of these sites has a drill."""
         drill = self._current()
-        for site in sites:
-            if drill and drill.site == site.name:
-                yield from exposition.drill_metrics(site, drill.audience, drill.since)
+        if drill is None:
+            return ""
+        marked = [site for site in sites if site.name == drill.site]
+        return exposition.drill_metrics(marked, drill.audience, drill.since)
 
-    def metrics(self) -> Iterable[Metric]:
+    def metrics(self) -> str:
         """When the drills of the configured sites last passed, and when the next ones are due."""
         known = {site.name for site in self.config().sites}
         return exposition.drills_passed(

@@ -182,11 +182,12 @@ def people_metrics(config: Config, now: datetime) -> str:
     return gauges.text()
 
 
-def drill_metrics(site: Site, audience: str, since: int) -> str:
-    """The marked series of a drill, beside the results of the site."""
+def drill_metrics(sites: Iterable[Site], audience: str, since: int) -> str:
+    """The marked series of a drill, beside the results of its site."""
     gauges = Gauges()
-    labels = {**site_labels(site), "audience": audience, "since": str(since)}
-    gauges.add("site_drill", as_text(labels), 1)
+    for site in sites:
+        labels = {**site_labels(site), "audience": audience, "since": str(since)}
+        gauges.add("site_drill", as_text(labels), 1)
     return gauges.text()
 
 
