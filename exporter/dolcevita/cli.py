@@ -518,7 +518,7 @@ def drill(
     prometheus: PrometheusURL = PROMETHEUS_URL,
     alertmanager: AlertmanagerURL = ALERTMANAGER_URL,
 ) -> None:
-    """Prove on the live stack that a page for a site reaches its provider, and may you go.
+    """Prove on the live stack that a page for a site reaches its provider: may one go?
 
     The exit code is 0 when it does, and else says which link is broken: docs/drill.md.
     """

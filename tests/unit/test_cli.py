@@ -26,6 +26,7 @@ READERS = {
     "compile": ["compile"],
     "courier": ["courier", "--output", "compiled.yml", "--listen", "127.0.0.1:1"],
     "probe": ["probe", "shop"],
+    "drill": ["drill", "shop"],
 }
 """The commands that read the two files, as one would type them."""
 
