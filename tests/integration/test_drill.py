@@ -29,6 +29,10 @@ SITES = ("shop", "spoken", "hushed", "summery", "astray")
 PAST = {"name": "last-summer", "time_intervals": [{"years": ["2020"], "months": ["july"]}]}
 
 
+BUSY = 60.0
+"""Seconds that a command may take to start, and a step to happen, among many other tests."""
+
+
 @dataclass
 class Drilled:
     """A stack with a site for each thing that may be wrong, and what people got."""
@@ -43,7 +47,7 @@ class Drilled:
     def command(self, site: str, *options: str) -> list[str]:
         stack = self.stack
         return [
-            *(str(DOLCEVITA), "drill", site, "--patience", "10s"),
+            *(str(DOLCEVITA), "drill", site, "--patience", "15s"),
             *("--sites", str(stack.sites), "--people", str(stack.people)),
             *("--exporter", stack.exporter_url, "--prometheus", stack.prometheus_url),
             *("--alertmanager", stack.alertmanager_url, *options),
@@ -61,7 +65,7 @@ class Drilled:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=3 * BUSY,
             env=self.environment(amtool),
             cwd=self.stack.folder,
         )
@@ -71,7 +75,7 @@ class Drilled:
         process = subprocess.Popen(
             self.command(site), env=self.environment(), stdout=subprocess.DEVNULL
         )
-        until(lambda: self.stack.query("site_drill"), "a drill")
+        until(lambda: self.stack.query("site_drill"), "a drill", BUSY)
         return process
 
     def fails(self, site: str, link: Link, *words: str, amtool: bool = True) -> None:
@@ -86,7 +90,7 @@ class Drilled:
 
     def over(self) -> None:
         """Wait until nothing of a drill is left."""
-        until(lambda: not self.stack.query('site_drill or ALERTS{drill="true"}'), "the end", 30)
+        until(lambda: not self.stack.query('site_drill or ALERTS{drill="true"}'), "the end", BUSY)
 
     def drills(self, who: str) -> list[Message]:
         return [message for message in self.inbox.to(who) if "true" in message.of("drill")]
@@ -217,7 +221,7 @@ def test_two_drills_do_not_run_at_the_same_time(drilled: Drilled) -> None:
     second = drilled.run("spoken")
     assert second.returncode == 1
     assert "A drill for shop is under way" in second.stderr
-    assert first.wait(60) == 0
+    assert first.wait(2 * BUSY) == 0
     drilled.over()
 
 
@@ -225,7 +229,7 @@ def test_two_drills_do_not_run_at_the_same_time(drilled: Drilled) -> None:
 def test_interrupted_drill_takes_its_mark_away(drilled: Drilled, number: signal.Signals) -> None:
     process = drilled.start("shop")
     process.send_signal(number)
-    assert process.wait(10) == 128 + number
+    assert process.wait(BUSY) == 128 + number
     drilled.over()
 
 

@@ -135,12 +135,13 @@ def test_alert_reaches_whom_it_should(
 def test_owner_is_muted_in_quiet_time_only_where_that_is_wanted(tmp_path: Path) -> None:
     text = compiled(people(tmp_path))
     route = yaml.safe_load(text)["route"]
-    [marie] = routes_to(route, "owner/marie")
+    drill, marie = routes_to(route, "owner/marie")
     assert marie["mute_time_intervals"] == ["quiet/marie"]
+    assert "mute_time_intervals" not in drill
     by_role = {str(r["matchers"]): r for r in routes_to(route, "owner/late")}
     assert len(by_role) == 1
     late = routes_to(route, "owner/late")
-    assert sorted(bool(r.get("mute_time_intervals")) for r in late) == [False, True]
+    assert sorted(bool(r.get("mute_time_intervals")) for r in late) == [False, False, True]
     overdue = next(r for r in route["routes"] if "ProviderOverdue" in str(r["matchers"]))
     assert "mute_time_intervals" not in routes_to(overdue, "owner/late")[0]
     for provider in ("infogerance", "nightwatch"):
