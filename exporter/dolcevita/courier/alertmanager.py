@@ -49,6 +49,15 @@ class Alertmanager:
             found: list[dict[str, Any]] = await answer.json()
             return found
 
+    async def groups(self, name: str) -> list[dict[str, Any]]:
+        """The groups that have an alert called `name`, each for one receiver."""
+        query = {"filter": f'alertname="{name}"'}
+        url = self._at("/api/v2/alerts/groups")
+        async with self.session.get(url, params=query, timeout=SECONDS) as answer:
+            answer.raise_for_status()
+            found: list[dict[str, Any]] = await answer.json()
+            return found
+
     async def post_alert(self, alert: dict[str, Any]) -> None:
         url = self._at("/api/v2/alerts")
         async with self.session.post(url, json=[alert], timeout=SECONDS) as answer:

@@ -174,7 +174,7 @@ class _Drill:
         receiver = f"{audience}/{person.name}"
         scraping = site.every + site.timeout + patience
         # Longer than all that may be waited for below, so that it does not end by itself.
-        lease = scraping + 4 * patience + 60
+        lease = scraping + 4 * patience + 120
         since = self.under_way = await self.exporter.begin(site.name, audience, lease)
         self._tell_of("exporter", f"marks {site.name}")
         names = f"site={quoted(site.name)},since={quoted(str(since))}"
@@ -293,7 +293,7 @@ class _Drill:
             raise Broken(Link.CHANNEL, text)
 
     async def _check_muted(self, receiver: str) -> None:
-        """Newer Alertmanagers say it themselves, once they have looked at the alert."""
+        """What amtool knows beforehand of time intervals."""
         now = datetime.now(UTC)
         muted = [route.muted_by(now) for route in self.routes]
         if self.amtool and muted and all(muted):
@@ -309,8 +309,11 @@ class _Drill:
     async def _check_held(self, alert: Mapping[str, Any], receiver: str) -> None:
         """Raises Broken for what will hold the message back for longer than is waited."""
         status = alert["status"]
-        if status.get("mutedBy"):
-            raise self._muted(status["mutedBy"], receiver)
+        # Newer Alertmanagers say so of a group, once they have looked at it.
+        for group in await self.alertmanager.groups(alert["labels"]["alertname"]):
+            for other in group["alerts"] if group["receiver"]["name"] == receiver else ():
+                if other["fingerprint"] == alert["fingerprint"] and other["status"].get("mutedBy"):
+                    raise self._muted(other["status"]["mutedBy"], receiver)
         if status["inhibitedBy"]:
             names = {
                 other["labels"]["alertname"]
