@@ -141,6 +141,24 @@ async def test_passed_drill_is_told_with_the_next_ones_date(tmp_path):
         assert text.count("site_drill_due_timestamp_seconds{") == 1
 
 
+PLACES = """
+places: {paris: here, rome: "http://127.0.0.1:2"}
+sites:
+  - {name: shop, url: "http://127.0.0.1:1/", places: rome, timeout: 1s}
+  - {name: blog, url: "http://127.0.0.1:1/", timeout: 1s}
+"""
+
+
+@played
+async def test_mark_of_a_site_that_only_other_places_see_is_among_the_exporters_own(tmp_path):
+    async with exporting(tmp_path, PLACES) as (session, _):
+        _, answer = await begin(session)
+        assert len(await samples(session, "/metrics", "site_drill")) == 1
+        await session.delete(f"/-/drill/{answer['since']}")
+        await begin(session, site="blog")
+        assert await samples(session, "/metrics", "site_drill") == []
+
+
 OLD = """\
 alertmanager_notifications_total{integration="webhook"} %d
 alertmanager_notification_requests_total{integration="webhook"} %d

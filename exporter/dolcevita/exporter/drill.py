@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from aiohttp import web
 
 from dolcevita.config import Config, Site, did_you_mean
+from dolcevita.config.sites import HERE
 from dolcevita.exporter import exposition
 
 MOST_SECONDS = 600.0
@@ -90,11 +91,18 @@ class Drills:
         return exposition.drill_metrics(marked, drill.audience, drill.since)
 
     def metrics(self) -> str:
-        """When the drills of the configured sites last passed, and when the next ones are due."""
-        known = {site.name for site in self.config().sites}
-        return exposition.drills_passed(
-            {name: times for name, times in self._passed.items() if name in known}
-        )
+        """When drills last passed, when the next are due, and a mark that no batch here has."""
+        config = self.config()
+        known = {site.name for site in config.sites}
+        passed = {name: times for name, times in self._passed.items() if name in known}
+        # Other places' exporters probe what is not seen from here, and know nothing of the drill.
+        here = [place for place, address in config.places.items() if address == HERE]
+        unseen = [
+            site
+            for site in config.sites
+            if config.places and not any(site.watched_from(place) for place in here)
+        ]
+        return exposition.drills_passed(passed) + self.of(unseen)
 
     def _current(self) -> Drill | None:
         if self._drill and self._drill.deadline <= time.monotonic():
