@@ -175,27 +175,26 @@ class _Drill:
         scraping = site.every + site.timeout + patience
         # Longer than all that may be waited for below, so that it does not end by itself.
         lease = scraping + 4 * patience + 120
+        before = await self._counters()
         since = self.under_way = await self.exporter.begin(site.name, audience, lease)
         self._tell_of("exporter", f"marks {site.name}")
         names = f"site={quoted(site.name)},since={quoted(str(since))}"
-        if not await self._until(
-            lambda: self.prometheus.instant(f"site_drill{{{names}}}"), scraping
-        ):
+
+        async def scraped() -> bool:
+            """Notes what was delivered before: once it is known, it may be told at once."""
+            nonlocal before
+            counters = await self._counters()
+            if await self.prometheus.instant(f"site_drill{{{names}}}"):
+                return True
+            before = counters
+            return False
+
+        if not await self._until(scraped, scraping):
             raise await self._not_scraped()
         self._tell_of("Prometheus", "has scraped it")
         name = ALERTS[audience]
         selector = f'ALERTS{{alertname="{name}",drill="true",alertstate="firing",{names}}}'
-        before = await self._counters()
-
-        async def fires() -> bool:
-            """Notes what was delivered before it fired: it may be delivered at once then."""
-            nonlocal before
-            counters = await self._counters()
-            found = bool(await self.prometheus.instant(selector))
-            before = before if found else counters
-            return found
-
-        if not await self._until(fires, patience):
+        if not await self._until(lambda: self.prometheus.instant(selector), patience):
             raise await self._not_evaluated(name)
         self._tell_of("Prometheus", f"{name} fires")
         alert = await self._until(lambda: self._alert(name, since), patience)
