@@ -98,7 +98,7 @@ def well(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     try:
         began = time.monotonic()
         made.up()
-        until(made.is_well, made.output, within=90)
+        until(made.is_well, made.output, within=240)
         made.seconds = time.monotonic() - began  # type: ignore[attr-defined]
         yield made
     finally:
