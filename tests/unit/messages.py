@@ -40,6 +40,10 @@ VALUES = {
 """What stands for the value of an alert, by the function that a rule passes it through."""
 
 LABEL = r"\{\{ *\$labels\.(\w+) *\}\}"
+QUERY = r"(?s)\s*\{\{- *with printf .*\{\{ *end *\}\}"
+"""What a rule asks Prometheus for at the end of a text; nothing is found here."""
+
+WITH_LABEL = r"\{\{ *with \$labels\.(\w+) *\}\}(.*?)\{\{ *end *\}\}"
 VALUE = r"\{\{ *\$value *\|? *(\w*)[^}]*\}\}"
 
 Alert = Mapping[str, Any]
@@ -52,7 +56,7 @@ SITE = {
     "instance": "https://shop.example.com/cart",
     "reason": "timeout",
 }
-OTHER = {"job": "courier", "integration": "email", "channel": ""}
+OTHER = {"job": "courier", "integration": "email", "channel": "", "place": "paris"}
 """Labels that some rules name; one that is not here stands for itself."""
 
 TIMES = {"startsAt": "2027-07-14T18:31:00Z", "endsAt": "2027-07-14T18:43:30Z"}
@@ -149,11 +153,15 @@ def _alert(
         labels |= SITE
     elif name == "NotificationsFailing":
         labels["integration"] = OTHER["integration"]
+    if "{{ $labels.place }}" in str(words):
+        labels["place"] = OTHER["place"]
     labels |= more
     known = {**OTHER, **labels}
     annotations = {}
     for key in {"summary", "description", "runbook_url"} & words.keys():
-        text = re.sub(LABEL, lambda match: known.get(match[1], match[1]), str(words[key]))
+        text = re.sub(QUERY, "", str(words[key]))
+        text = re.sub(WITH_LABEL, lambda match: match[2] if match[1] in labels else "", text)
+        text = re.sub(LABEL, lambda match: known.get(match[1], match[1]), text)
         annotations[key] = re.sub(VALUE, lambda match: VALUES.get(match[1], match[0]), text)
     asked_for = {
         "began": "14/07 20:31",
