@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dolcevita.config import parse_duration
-from dolcevita.exporter.batches import MOST_SITES, Batch, batches, discovery, parse
+from dolcevita.exporter.batches import MOST_SITES, Batch, Part, batches, discovery, parse
 from dolcevita.exporter.roster import Roster
 from sites import site
 
@@ -114,3 +114,27 @@ def test_each_place_has_the_batches_of_its_own_sites():
     }
     assert {g["labels"].get("__scheme__", "http") for g in groups[:2]} == {"http"}
     assert {g["labels"].get("__scheme__", "http") for g in groups[2:]} == {"https"}
+
+
+hosts = st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=150, max_size=150)
+
+
+@given(names, hosts, st.integers(1, 7))
+def test_every_site_is_in_one_part_with_all_of_its_host_and_sentinels_are_in_all(names, hosts, of):
+    sites = [site(name, host=host) for name, host in zip(names, hosts, strict=False)]
+    sites.append(site("sentinel" * 5, sentinel=True))
+    found = [
+        [s for batch in batches(sites, Part(number, of)) for s in members(batch, sites)]
+        for number in range(of)
+    ]
+    assert all(sites[-1] in part for part in found)
+    assert sorted(s.name for part in found for s in part if not s.sentinel) == sorted(names)
+    for host in set(hosts) - {""}:
+        assert sum(any(s.host == host for s in part) for part in found) <= 1
+
+
+def test_a_batch_of_a_part_is_found_again_by_its_name():
+    batch = Batch(15.0, 10.0, 3, 8, Part(1, 3))
+    assert str(batch) == "15s.10s.3.8.1.3"
+    assert parse(str(batch)) == batch
+    assert parse("15s.10s.3.8.3.3") is None

@@ -203,8 +203,9 @@ class Exporter:
 
     async def discovery(self, request: web.Request) -> web.Response:
         """HTTP service discovery ("Writing HTTP service discovery", Prometheus documentation)."""
-        config = self.live.config
-        return web.json_response(batches.discovery(config.sites, request.host, config.places))
+        config, part = self.live.config, _part(request)
+        targets = batches.discovery(config.sites, request.host, config.places, part)
+        return web.json_response(targets)
 
     async def probe(self, request: web.Request) -> web.Response:
         """Probe what the query names: a batch, a site, or a target with a module."""
@@ -257,12 +258,12 @@ class Exporter:
         """The exporter's own metrics and those of the configuration."""
         now = datetime.now(UTC)
         works = self.pages.maintenance(now.timestamp())
-        config = self.live.config
+        roster, part = self.roster(), _part(request)
         return _metrics(
             generate_latest(self.registry).decode(),
-            self.roster().metrics,
-            exposition.maintenance_metrics(config.sites, now, works),
-            exposition.people_metrics(config, now),
+            roster.metrics(part),
+            exposition.maintenance_metrics(roster.of(part), now, works),
+            exposition.people_metrics(self.live.config, now),
             self.drills.metrics(),
         )
 
@@ -296,6 +297,20 @@ def _own_url(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _part(request: web.Request) -> batches.Part:
+    """The part of the sites that ?shard=NUMBER&of=COUNT asks for, all of them without."""
+    if "shard" not in request.query and "of" not in request.query:
+        return batches.ALL
+    try:
+        part = batches.Part(int(request.query["shard"]), int(request.query["of"]))
+    except (KeyError, ValueError):
+        part = batches.Part(0, 0)
+    if not 0 <= part.number < part.of:
+        text = f"'{request.query_string}' is no part: expected shard=0&of=3 to shard=2&of=3.\n"
+        raise web.HTTPBadRequest(text=text)
+    return part
 
 
 def _budget(request: web.Request, otherwise: float) -> float:

@@ -1,11 +1,11 @@
 """The sites of one configuration, with what is worked out of them once."""
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from dolcevita.config import Site
 from dolcevita.exporter import exposition
-from dolcevita.exporter.batches import Batch, shard_of
+from dolcevita.exporter.batches import Batch, Part, shard_of
 
 
 class Roster:
@@ -17,10 +17,15 @@ class Roster:
         self.by_name = {site.name: site for site in sites}
         self._labels: dict[str, str] = {}
         self._shards = lru_cache(maxsize=64)(self._sharded)
+        self.of = lru_cache(maxsize=16)(self._of)
+        """The sites of a part."""
+        self.metrics = lru_cache(maxsize=16)(self._metrics)
+        """What the configuration says of each site of a part, as metrics."""
 
     def members(self, batch: Batch) -> Sequence[Site]:
         """The sites that are in the batch."""
-        return self._shards(batch.every, batch.timeout, batch.count).get(batch.shard, ())
+        shards = self._shards(batch.every, batch.timeout, batch.count, batch.part)
+        return shards.get(batch.shard, ())
 
     def labels(self, site: Site) -> str:
         """The labels of the site's series as text."""
@@ -29,14 +34,17 @@ class Roster:
             text = self._labels[site.name] = exposition.as_text(exposition.site_labels(site))
         return text
 
-    @cached_property
-    def metrics(self) -> str:
-        """What the configuration says of each site, as metrics."""
-        return exposition.site_metrics(self.sites, self.external_url)
+    def _of(self, part: Part) -> Sequence[Site]:
+        return [site for site in self.sites if part.has(site)]
 
-    def _sharded(self, every: float, timeout: float, count: int) -> dict[int, list[Site]]:
+    def _metrics(self, part: Part) -> str:
+        return exposition.site_metrics(self.of(part), self.external_url)
+
+    def _sharded(
+        self, every: float, timeout: float, count: int, part: Part
+    ) -> dict[int, list[Site]]:
         shards: dict[int, list[Site]] = {}
-        for site in self.sites:
+        for site in self.of(part):
             if (site.every, site.timeout) == (every, timeout):
                 shards.setdefault(shard_of(site, count), []).append(site)
         return shards
