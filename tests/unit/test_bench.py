@@ -29,7 +29,7 @@ def test_a_probe_costs_no_more_than_it_did():
             return
     pytest.fail(
         f"CPU of a probe by plain pycurl's: {best}, recorded {recorded}. Find what made it dearer; "
-        "if it must be, `python -m bench.regress --record` keeps the new figures."
+        "if it must be, docs/bench/README.md says how to keep the new figures."
     )
 
 

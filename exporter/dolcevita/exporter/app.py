@@ -95,7 +95,7 @@ def keep_garbage_rare() -> None:
     What a probe makes goes when its last reference does: there is little to be found.
     """
     gc.freeze()
-    gc.set_threshold(GARBAGE, 20, 50)
+    gc.set_threshold(GARBAGE, 20, 10)
 
 
 async def _serve(exporter: "Exporter", host: str, port: int) -> None:
