@@ -32,8 +32,8 @@ def _row(count: int) -> str:
         reading, config = _spent(lambda: load(*paths, KINDS, PLANNED))
     roster = Roster(config.sites, "http://exporter:9714")
     listing, _ = _spent(lambda: batches.discovery(config.sites, "exporter:9714"))
-    first, text = _spent(lambda: roster.metrics)
-    each, _ = _spent(lambda: roster.metrics.encode())
+    first, text = _spent(lambda: roster.metrics(batches.ALL))
+    each, _ = _spent(lambda: roster.metrics(batches.ALL).encode())
     return (
         f"| {count:,} | {reading:.1f} s | {listing * 1000:.0f} ms | {first:.2f} s "
         f"| {each * 1000:.0f} ms | {len(text) / 2**20:.0f} MB |"
