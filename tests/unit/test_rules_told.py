@@ -24,14 +24,7 @@ owners:
   - {name: all, notify: [{email: b@example.com}], overdue_after: 4h,
      hears: [resolved, down, overdue, warnings, report]}
 """
-TO_NOBODY = {
-    "SiteRemoved",
-    "PairMember",
-    "Watchdog",
-    "IncidentResolved",
-    "ProviderOverdue",
-    "ReportReady",
-}
+TO_NOBODY = {"SiteRemoved", "Watchdog", "IncidentResolved", "ProviderOverdue", "ReportReady"}
 """To no provider, that is: signals, and what is for owners."""
 
 

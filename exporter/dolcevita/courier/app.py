@@ -91,8 +91,6 @@ async def _serve(
                 guard.watch_prometheus(alertmanager),
                 guard.watch_alertmanager(alertmanager),
                 guard.watch_clock(alertmanager),
-                guard.watch_cluster(alertmanager),
-                guard.watch_pair(session, prometheus_url),
                 maintenance.keep(
                     alertmanager, StatusFile(files.status), lambda: configuration.config
                 ),

@@ -171,8 +171,7 @@ class Configuration:
 
     async def _follow_prometheus_files(self) -> None:
         folder = self.files.prometheus
-        loaded = (sorted(folder.glob(part)) for part in ("*.yml", "rules/*.yml", "pair/*.yml"))
-        now = _signature(path for paths in loaded for path in paths)
+        now = _signature([folder / "prometheus.yml", *sorted(folder.glob("rules/*.yml"))])
         try:
             if self._prometheus_seen is None:
                 self._prometheus_due = await self._prometheus_is_behind(now)
