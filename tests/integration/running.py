@@ -48,15 +48,15 @@ class Stack:
         self.prometheus_url = self.settings.url("prometheus")
         self.alertmanager_url = self.settings.url("alertmanager")
         self.exporter_url = self.settings.url("exporter")
-        self.components = self._components(programs)
+        self.components = self._components(programs, self.settings)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def _components(self, programs: Programs) -> dict[str, Component]:
+    def _components(self, programs: Programs, settings: Settings) -> dict[str, Component]:
         before = os.environ["PATH"]
         os.environ["PATH"] = f"{programs.prometheus.parent}{os.pathsep}{before}"
         try:
-            config, compiled = checks.compiled_alertmanager(self.settings)
-            found = native.prepare(self.settings, config, compiled, lambda line: None)
+            config, compiled = checks.compiled_alertmanager(settings)
+            found = native.prepare(settings, config, compiled, lambda line: None)
         finally:
             os.environ["PATH"] = before
         return {component.name: component for component in found if component.name != "grafana"}

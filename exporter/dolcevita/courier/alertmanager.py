@@ -13,6 +13,7 @@ from dolcevita.config import UserError
 SECONDS = aiohttp.ClientTimeout(total=5)
 RELOAD_SECONDS = aiohttp.ClientTimeout(total=30)
 GUARD_ALERT = "PrometheusSilent"
+STANDBY_ALERT = "AlertmanagerStandby"
 
 Unreachable = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -22,17 +23,34 @@ class Refused(UserError):
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """When an Alertmanager's process started, whether it is one of a cluster, and if so, whether
+    it is the first of those that are there: the one that was started before the others."""
+
+    started: datetime
+    in_cluster: bool
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Alertmanager:
     """One Alertmanager at `url`. Every call raises one of Unreachable when it does not answer."""
 
     session: aiohttp.ClientSession
     url: str
 
-    async def started(self) -> datetime:
-        """When its process started."""
+    async def state(self) -> "State":
+        """What it says of itself."""
         async with self.session.get(self._at("/api/v2/status"), timeout=SECONDS) as answer:
             answer.raise_for_status()
-            return datetime.fromisoformat((await answer.json())["uptime"])
+            status = await answer.json()
+        cluster = status["cluster"]
+        others = [peer["name"] for peer in cluster.get("peers", ())]
+        return State(
+            started=datetime.fromisoformat(status["uptime"]),
+            in_cluster=cluster["status"] != "disabled",
+            first=cluster.get("name", "") <= min(others, default=""),
+        )
 
     async def configuration(self) -> str:
         """The text that it runs on, with secrets as `<secret>`."""

@@ -20,9 +20,14 @@ from dolcevita.courier import guard, maintenance
 from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.configuration import Configuration, Files, build
 from dolcevita.courier.notify import Deliveries, UnknownChannel
+from dolcevita.history.prometheus import NoAnswer, Prometheus
 
 SHUTDOWN_SECONDS = 5.0
 EVERYWHERE = ("", "0.0.0.0", "::")
+
+LEADS = "own:leads == 1 and timestamp(own:leads) > time() - 5"
+"""What prometheus/pair/rules.yml says of the one of a pair that tells; not what it said before it
+was started anew."""
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +83,7 @@ async def _serve(
         # A notification may come before the first look at the files.
         await configuration.refresh()
         runner = web.AppRunner(
-            _app(configuration, deliveries, registry),
+            _app(configuration, deliveries, registry, Prometheus(session, prometheus_url, 2.0)),
             access_log=None,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
@@ -91,6 +96,7 @@ async def _serve(
                 guard.watch_prometheus(alertmanager),
                 guard.watch_alertmanager(alertmanager),
                 guard.watch_clock(alertmanager),
+                guard.watch_cluster(alertmanager),
                 maintenance.keep(
                     alertmanager, StatusFile(files.status), lambda: configuration.config
                 ),
@@ -124,7 +130,10 @@ async def _until_stopped(stop: asyncio.Event, *loops: Coroutine[Any, Any, None])
 
 
 def _app(
-    configuration: Configuration, deliveries: Deliveries, registry: CollectorRegistry
+    configuration: Configuration,
+    deliveries: Deliveries,
+    registry: CollectorRegistry,
+    prometheus: Prometheus,
 ) -> web.Application:
     async def healthy(request: web.Request) -> web.Response:
         return web.Response(text="OK\n")
@@ -161,8 +170,18 @@ def _app(
             return web.Response(status=502, text=f"{error}\n")
         return web.Response(text="delivered\n")
 
+    async def alertmanagers(request: web.Request) -> web.Response:
+        """HTTP service discovery for one of a pair of Prometheus: the Alertmanagers that it named
+        itself while it leads, else none. Where it is not known, it keeps to what it heard last."""
+        try:
+            leads = await prometheus.instant(LEADS)
+        except NoAnswer as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.json_response([{"targets": request.query.getall("at", [])}] if leads else [])
+
     app = web.Application()
     app.router.add_get("/-/healthy", healthy)
+    app.router.add_get("/alertmanagers", alertmanagers)
     app.router.add_post("/-/reload", reload)
     app.router.add_get("/metrics", metrics)
     app.router.add_post("/notify/{name}", notify)

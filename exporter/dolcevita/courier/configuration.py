@@ -171,7 +171,8 @@ class Configuration:
 
     async def _follow_prometheus_files(self) -> None:
         folder = self.files.prometheus
-        now = _signature([folder / "prometheus.yml", *sorted(folder.glob("rules/*.yml"))])
+        loaded = (sorted(folder.glob(part)) for part in ("*.yml", "rules/*.yml", "pair/*.yml"))
+        now = _signature(path for paths in loaded for path in paths)
         try:
             if self._prometheus_seen is None:
                 self._prometheus_due = await self._prometheus_is_behind(now)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from dolcevita.courier.alertmanager import GUARD_ALERT, Alertmanager, Unreachable
+from dolcevita.courier.alertmanager import GUARD_ALERT, STANDBY_ALERT, Alertmanager, Unreachable
 
 PROOF = "Watchdog"
 """The alert that always fires: Prometheus sends it again at least every resend delay (30 s)."""
@@ -40,6 +40,14 @@ ANNOTATIONS = {
     "Until it is back, other alerts are held as they are.",
     "runbook_url": "docs/runbooks/PrometheusSilent.md",
 }
+
+STANDBY_ANNOTATIONS = {
+    "summary": "This Alertmanager leaves it to another one of the cluster to tell",
+    "description": "It knows all that the other one knows, and takes over when that one is gone.",
+    "runbook_url": "docs/runbooks/AlertmanagerStandby.md",
+}
+STANDBY_LIFETIME = timedelta(seconds=20)
+"""Without a courier that renews it, an Alertmanager tells what it knows."""
 
 log = logging.getLogger(__name__)
 
@@ -115,18 +123,50 @@ async def watch_alertmanager(alertmanager: Alertmanager) -> None:
     """Hold a freshly started Alertmanager back until Prometheus has sent everything, forever.
 
     Alerts come back one by one. What is told before all are there would be told again with the
-    rest, or is told though what inhibits it is still on its way.
+    rest, or is told though what inhibits it is still on its way. In a cluster the others would be
+    held back as well: there the flag --dispatch.start-delay of Alertmanager 0.30 does it.
     """
     seen: datetime | None = None
     while True:
         try:
-            started = await alertmanager.started()
-            if started != seen:
-                ready = started + timedelta(seconds=RESEND_SECONDS)
-                if ready > datetime.now(UTC):
+            state = await alertmanager.state()
+            if state.started != seen:
+                ready = state.started + timedelta(seconds=RESEND_SECONDS)
+                if ready > datetime.now(UTC) and not state.in_cluster:
                     await alertmanager.hush(ready, "Alertmanager has just started")
-                seen = started
+                seen = state.started
             pause = LOOK_SECONDS
+        except Unreachable:
+            pause = LOOK_AGAIN_SECONDS
+        await asyncio.sleep(pause)
+
+
+async def watch_cluster(alertmanager: Alertmanager) -> None:
+    """In a cluster, let only the first Alertmanager of those that are there tell anything, forever.
+
+    Each of the others has an alert of its own that inhibits all others, and takes over once it is
+    the first. Left to themselves they wait for each other before they send, and what has ended
+    meanwhile is then told by the next one as if it had begun anew.
+    """
+    standby = False
+    while True:
+        pause = LOOK_SECONDS
+        try:
+            state = await alertmanager.state()
+            wanted = state.in_cluster and not state.first
+            if wanted or standby:
+                now = datetime.now(UTC)
+                await alertmanager.post_alert(
+                    {
+                        "labels": {"alertname": STANDBY_ALERT, "severity": "none"},
+                        "annotations": STANDBY_ANNOTATIONS,
+                        "startsAt": now.isoformat(),
+                        "endsAt": (now + STANDBY_LIFETIME if wanted else now).isoformat(),
+                    }
+                )
+            if wanted != standby:
+                log.info("Alertmanager %s", "stands by" if wanted else "is the first: it tells")
+            standby = wanted
         except Unreachable:
             pause = LOOK_AGAIN_SECONDS
         await asyncio.sleep(pause)

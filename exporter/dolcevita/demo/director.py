@@ -142,7 +142,7 @@ async def _speaks(alertmanager: Alertmanager) -> None:
     deadline = time.time() + SPEAKS_WITHIN
     while time.time() < deadline:
         with suppress(*Unreachable):
-            age = datetime.now(UTC) - await alertmanager.started()
+            age = datetime.now(UTC) - (await alertmanager.state()).started
             if age.total_seconds() > RESEND_SECONDS and not await alertmanager.silences():
                 return
         await asyncio.sleep(POLL)

@@ -163,7 +163,7 @@ class _Drill:
         if await self.prometheus.instant(f"incident:open:timestamp_seconds{{site={site}}}"):
             text = f"{self.wish.site.name} is down at the moment: no drill until it is fixed"
             raise UserError(text)
-        await self.alertmanager.started()
+        await self.alertmanager.state()
 
     async def _tell(self, audience: str, person: Person) -> tuple[int, Counters]:
         """Mark the site and follow until the person's channels took the message.
