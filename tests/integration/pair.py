@@ -83,7 +83,7 @@ class Pair(Stack):
         return super()._components(programs, own)
 
     def _configure(self, order: str, addresses: Mapping[str, str]) -> Path:
-        """first.yml or second.yml with the addresses of this stack, and without the store; its file."""
+        """first.yml or second.yml, with the addresses of this stack and without the store."""
         path = self.folder / f"prometheus/pair/{order}.yml"
         text = path.read_text()
         for name, address in addresses.items():

@@ -1,10 +1,9 @@
 """Silence is not recovery: what the guard does when Prometheus or Alertmanager goes away."""
 
 import asyncio
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -13,7 +12,6 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 import requests
-import yaml
 
 from alertmanagers import (
     ROOT,
@@ -31,7 +29,7 @@ from dolcevita.config.people import PeopleReader
 from dolcevita.courier import guard
 from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.guard import Verdict
-from waiting import free_port, until
+from waiting import until
 
 DOWN = {"site": "shop", "owner": "marie", "provider": "infogerance", "since": "1"}
 
@@ -238,48 +236,3 @@ def test_clock_that_is_set_holds_everything_back(
         until(lambda: held() == ["The clock was set"], "the silence", 5)
         time.sleep(0.5)
         assert len(held()) == 1
-
-
-@pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("due", [True, False])
-def test_prometheus_that_must_not_lead_is_ended_and_no_other(tmp_path: Path, due: bool) -> None:
-    rule = {"record": "pair:restart_due" if due else "pair:leads", "expr": "vector(1)"}
-    (tmp_path / "rules.yml").write_text(
-        yaml.safe_dump({"groups": [{"name": "pair", "interval": "1s", "rules": [rule]}]})
-    )
-    (tmp_path / "prometheus.yml").write_text("rule_files: [rules.yml]\n")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [
-            str(programs("newest").prometheus),
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--web.enable-lifecycle",
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-
-    def recorded() -> bool:
-        with suppress(requests.ConnectionError):
-            answer = requests.get(
-                f"{url}/api/v1/query", params={"query": rule["record"]}, timeout=5
-            )
-            return bool(answer.ok and answer.json()["data"]["result"])
-        return False
-
-    async def watch(alertmanager: Alertmanager) -> None:
-        await guard.watch_pair(alertmanager.session, url)
-
-    try:
-        until(recorded, "the rule was evaluated", 30)
-        with watching(url, watch):
-            if due:
-                until(lambda: process.poll() == 0, "Prometheus ends", 30)
-            else:
-                time.sleep(2)
-                assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()

@@ -1,5 +1,6 @@
 """The manifests for Kubernetes: what kustomize makes of them, against the schemas of Kubernetes."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,11 +13,14 @@ import yaml
 from binaries import debian_package
 from dolcevita.config import UserError
 from dolcevita.stack import native
+from test_pair_files import RESEND, RESEND_OF_PAIR
 
 ROOT = Path(__file__).parents[2]
 NEWEST = kubernetes_validate.latest_version()
 OLDEST = "1.31.0"
 """Where `ordinals` of a StatefulSet are no longer new."""
+MEMBERS = {"pair/prometheus-0.yml": "pair/first.yml", "pair/prometheus-1.yml": "pair/second.yml"}
+"""Which configuration each pod of the pair finds under its own name."""
 
 
 def kubectl() -> str:
@@ -68,9 +72,9 @@ def test_every_rule_and_every_template_is_where_it_is_in_the_repository(
         top = "prometheus/" if name == "prometheus" else ""
         for source in volume["projected"]["sources"]:
             keys = of_kind(manifests, "ConfigMap")[source["configMap"]["name"]]["data"]
-            items = source["configMap"].get("items", [{"key": k, "path": k} for k in keys])
+            items = source["configMap"]["items"]
             assert {item["key"] for item in items} == keys.keys()
-            found |= {top + item["path"] for item in items}
+            found |= {top + MEMBERS.get(item["path"], item["path"]) for item in items}
     files = [
         *ROOT.glob("prometheus/rules/*.yml"),
         *ROOT.glob("prometheus/pair/*.yml"),
@@ -78,8 +82,7 @@ def test_every_rule_and_every_template_is_where_it_is_in_the_repository(
         *ROOT.glob("alertmanager/*.yml"),
     ]
     named = {str(path.relative_to(ROOT)) for path in files}
-    others = {"sites.yml", "people.yml", "secrets/README.md", "prometheus/pair.yml"}
-    assert found == named | others
+    assert found == named | {"sites.yml", "people.yml", "secrets/README.md"}
 
 
 def test_containers_run_with_the_flags_of_a_single_stack_and_few_rights(
@@ -93,7 +96,8 @@ def test_containers_run_with_the_flags_of_a_single_stack_and_few_rights(
     }
     alone = "--cluster.listen-address="
     flags = {*native.ALERTMANAGER_FLAGS, native.START_DELAY_FLAG} - {alone}
-    assert set(native.PROMETHEUS_FLAGS) <= set(containers["prometheus"]["args"])
+    assert {*native.PROMETHEUS_FLAGS} - {RESEND} < set(containers["prometheus"]["args"])
+    assert RESEND_OF_PAIR in containers["prometheus"]["args"]
     assert flags <= set(containers["alertmanager"]["args"])
     for container in containers.values():
         rights = container["securityContext"]
@@ -102,17 +106,9 @@ def test_containers_run_with_the_flags_of_a_single_stack_and_few_rights(
         assert container["resources"]["limits"]["memory"]
 
 
-def test_every_address_is_a_service(manifests: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("member", ["first", "second"])
+def test_every_address_is_a_service(manifests: list[dict[str, Any]], member: str) -> None:
     services = of_kind(manifests, "Service")
-    pair = yaml.safe_load((ROOT / "prometheus/pair.yml").read_text())
-    targets = {
-        target
-        for job in pair["scrape_configs"]
-        for group in job.get("static_configs", ())
-        for target in group["targets"]
-    }
-    for path in ROOT.glob("prometheus/pair/peer-*"):
-        targets |= set(yaml.safe_load(path.read_text())[0]["targets"])
-    for target in targets - {"localhost:9090"}:
-        name, _, port = target.partition(":")
+    text = (ROOT / f"prometheus/pair/{member}.yml").read_text()
+    for name, port in set(re.findall(r"([a-z][\w-]*):([89]\d{3})", text)) - {("localhost", "9090")}:
         assert services[name]["spec"]["ports"][0]["port"] == int(port)

@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "prometheus/rules").glob("*.yml"))
 TESTS = sorted((ROOT / "prometheus/tests").glob("*.test.yml"))
 RUNBOOKS = ROOT / "docs/runbooks"
-NOT_OF_A_RULE = {"PrometheusSilent"}
-"""The courier raises this one."""
+PAIR = ROOT / "prometheus/pair/rules.yml"
+NOT_OF_A_RULE = {"PrometheusSilent", "AlertmanagerStandby"}
+"""The courier raises these."""
 OF_PROMETHEUS_ITSELF = {"ALERTS", "up"}
 
 Rule = Mapping[str, Any]
@@ -41,7 +42,7 @@ def rules_of(file: Path) -> list[Rule]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-ALL = [rule for file in RULES for rule in rules_of(file)]
+ALL = [rule for file in (*RULES, PAIR) for rule in rules_of(file)]
 ALERTS = [rule for rule in ALL if "alert" in rule]
 NAMES = sorted({rule["alert"] for rule in ALERTS})
 
@@ -194,7 +195,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         for metric in registry.collect()
     }
     recorded = {rule["record"] for rule in ALL if "record" in rule}
-    return counted | recorded | set(HELP) | OF_PROMETHEUS_ITSELF
+    # As the other one of a pair finds them.
+    taken = {re.sub("^pair:", "peer:", name) for name in recorded}
+    return counted | recorded | taken | set(HELP) | OF_PROMETHEUS_ITSELF
 
 
 def test_rule_names_only_metrics_that_somebody_publishes(
