@@ -24,8 +24,6 @@ MEMBERS = (
     *(f"{part}-{number}" for part in ("alertmanager", "courier") for number in CLUSTER),
 )
 LISTEN_TO_CLUSTER = "--cluster.listen-address="
-RESEND = "--rules.alert.resend-delay=10s"
-REPLACED = ("--config.file=", "--rules.alert.resend-delay=")
 
 
 class Pair(Stack):
@@ -68,9 +66,8 @@ class Pair(Stack):
             found[name] = replace(
                 alone,
                 command=(
-                    *(flag for flag in alone.command if not flag.startswith(REPLACED)),
+                    *(flag for flag in alone.command if not flag.startswith("--config.file=")),
                     f"--config.file={config}",
-                    RESEND,
                 ),
             )
         return found
@@ -94,18 +91,29 @@ class Pair(Stack):
         quicken(path)
         return path
 
-    def revive(self) -> None:
-        """Start what has ended by itself, as a supervisor does."""
-        for name, process in list(self.processes.items()):
-            if process.poll() is not None:
-                self.start(name)
-
     def leads(self, order: str) -> bool:
         """Whether that Prometheus leads, as it says itself; one that does not answer does not."""
         try:
             return bool(self._ask(order, LEADS))
         except requests.ConnectionError:
             return False
+
+    def whole(self) -> bool:
+        """Whether everyone is there and knows of the others: the next one may be killed."""
+        try:
+            seen = all(
+                self._ask(order, "other:alive == 1 and timestamp(other:alive) > time() - 3")
+                for order in ORDER
+            )
+            peers = [
+                requests.get(
+                    f"{self.urls[f'alertmanager-{number}']}/api/v2/status", timeout=5
+                ).json()["cluster"]["peers"]
+                for number in CLUSTER
+            ]
+        except requests.ConnectionError:
+            return False
+        return seen and all(len(found) == len(CLUSTER) for found in peers)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The result of an instant query to the first that answers."""

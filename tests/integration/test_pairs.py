@@ -46,8 +46,8 @@ APART = 50
 STARTED_AFTER = 90
 """Seconds that the start of everything may take, and some for each host."""
 
-WHOLE_AGAIN = 12
-"""Seconds until one that was started again is of use: one at a time is killed, not the last."""
+AT_LEAST = 10
+"""Seconds between two kills, once everyone is there again: one at a time is killed, not the last."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def stage(folder: Path, programs: Programs, *scenes: Scene) -> Iterator[tuple[Pa
         try:
             stack.start()
             stack.seen_up(len(scenes))
-            until(lambda: any(map(stack.leads, ORDER)), "one of the two leads", within=30)
+            until(lambda: stack.whole() and any(map(stack.leads, ORDER)), "one leads", within=60)
             time.sleep(START_DELAY)
             yield stack, received
         finally:
@@ -100,8 +100,8 @@ class Killer:
             self.stack.kill(victim)
             time.sleep(away)
             self.stack.start(victim)
-            time.sleep(WHOLE_AGAIN)
-            self.stack.revive()
+            time.sleep(AT_LEAST)
+            until(self.stack.whole, "everyone is there again", within=60)
 
 
 def evening(dice: random.Random, folder: Path, number: int, begin: float) -> list[Scene]:

@@ -262,39 +262,79 @@ def test_alertmanager_is_told_to_deliver_at_the_address_it_reaches(tmp_path: Pat
         assert "http://courier.example.com:1234/notify/provider-infogerance-0" in output.read_text()
 
 
-@pytest.mark.parametrize("end", ["oldest", "newest"])
-def test_prometheus_follows_an_edit_of_its_rules(end: str, tmp_path: Path) -> None:
-    found = programs(end)
-    with receiving() as receiver:
-        folder = project(tmp_path / "project", receiver)
+@contextmanager
+def prometheus(found: Programs, folder: Path) -> Iterator[str]:
+    """The URL of a Prometheus on the rules in `folder`/prometheus/rules."""
     config = folder / "prometheus/prometheus.yml"
     config.write_text("rule_files: [rules/*.yml]\n")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [found.prometheus, f"--config.file={config}", "--web.enable-lifecycle"]
-    command += [f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
-    nowhere = f"http://127.0.0.1:{free_port()}"
-
-    def rules() -> str:
-        return requests.get(f"{url}/api/v1/rules", timeout=5).text
-
-    with (tmp_path / "prometheus.log").open("ab") as log:
+    command += [f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
+    with (folder / "prometheus.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        with courier(folder, tmp_path / "compiled.yml", nowhere, url, None):
-            until(lambda: _answers(f"{url}/-/ready"), "Prometheus is ready")
-            rule = "groups: [{name: g, rules: [{record: a_name, expr: vector(1)}]}]\n"
-            (folder / "prometheus/rules/mine.yml").write_text(rule)
-            until(lambda: "a_name" in rules(), "the new rule", FOLLOWS_WITHIN)
-        # An edit that was made while no courier ran is not missed.
-        time.sleep(0.01)
-        edited = folder / "prometheus/rules/mine.yml"
-        edited.write_text(rule.replace("a_name", "another"))
-        with courier(folder, tmp_path / "compiled.yml", nowhere, url, None):
-            until(lambda: "another" in rules(), "the edited rule", FOLLOWS_WITHIN)
+        until(lambda: _answers(f"{url}/-/ready"), "Prometheus is ready")
+        yield url
     finally:
         process.terminate()
         process.wait(20)
+
+
+def write_rule(folder: Path, record: str, value: int = 1) -> None:
+    rules = f"[{{record: '{record}', expr: vector({value})}}]"
+    (folder / "prometheus/rules/mine.yml").write_text(
+        f"groups: [{{name: g, interval: 1s, rules: {rules}}}]\n"
+    )
+
+
+@pytest.mark.parametrize("end", ["oldest", "newest"])
+def test_prometheus_follows_an_edit_of_its_rules(end: str, tmp_path: Path) -> None:
+    with receiving() as receiver:
+        folder = project(tmp_path / "project", receiver)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with prometheus(programs(end), folder) as url:
+
+        def rules() -> str:
+            return requests.get(f"{url}/api/v1/rules", timeout=5).text
+
+        with courier(folder, tmp_path / "compiled.yml", nowhere, url, None):
+            write_rule(folder, "a_name")
+            until(lambda: "a_name" in rules(), "the new rule", FOLLOWS_WITHIN)
+        # An edit that was made while no courier ran is not missed.
+        time.sleep(0.01)
+        write_rule(folder, "another")
+        with courier(folder, tmp_path / "compiled.yml", nowhere, url, None):
+            until(lambda: "another" in rules(), "the edited rule", FOLLOWS_WITHIN)
+
+
+def test_one_of_a_pair_of_prometheus_has_alertmanagers_while_it_leads(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        folder = project(tmp_path / "project", receiver)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+
+    def asked() -> requests.Response:
+        return requests.get(f"{serving.url}/alertmanagers?at=a:9093&at=b:9093", timeout=10)
+
+    def found() -> object:
+        return asked().json() if asked().ok else None
+
+    with (
+        prometheus(programs("newest"), folder) as url,
+        courier(folder, tmp_path / "compiled.yml", nowhere, url, None) as serving,
+    ):
+        assert found() == []
+        write_rule(folder, "own:leads", 1)
+        until(lambda: found() == [{"targets": ["a:9093", "b:9093"]}], "it leads", 30)
+        write_rule(folder, "own:leads", 0)
+        until(lambda: found() == [], "it does not lead", 30)
+        write_rule(folder, "own:leads", 1)
+        until(lambda: found() != [], "it leads again", 30)
+        # What it said last says nothing of now.
+        write_rule(folder, "something:else")
+        until(lambda: found() == [], "it says nothing of it", 30)
+    with courier(folder, tmp_path / "compiled.yml", nowhere, nowhere, None) as serving:
+        assert asked().status_code == 503
 
 
 def test_first_start_with_bad_files_is_one_sentence(tmp_path: Path) -> None:
