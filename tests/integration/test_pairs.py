@@ -47,7 +47,7 @@ STARTED_AFTER = 90
 """Seconds that the start of everything may take, and some for each host."""
 
 AT_LEAST = 10
-"""Seconds between two kills, once everyone is there again: one at a time is killed, not the last."""
+"""Seconds between two kills, and everyone is there again: one at a time is killed, not the last."""
 
 
 @pytest.fixture(scope="module")
