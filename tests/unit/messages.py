@@ -110,7 +110,7 @@ def cases(role: str) -> Iterator[Case]:
     """Every notification that a person of that role may get."""
     for name, words in rules().items():
         alert, severity, *drill = name.split()
-        more = dict.fromkeys(drill, "true")
+        more = {"drill": "true", "reason": "drill"} if drill else {}
         if role == "provider" and alert not in FOR_OWNERS:
             for status in ("firing", "resolved"):
                 yield Case(f"{name} {status}", (_alert(alert, severity, status, words, **more),))
