@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
@@ -107,6 +108,18 @@ def test_nothing_is_tried_where_that_is_not_wanted(receiver: Receiver, tmp_path:
     assert "is well" not in done.stdout
 
 
+def test_names_that_yaml_might_take_for_something_else_are_quoted(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    words = ("--provider", "no", "--owner", "1234", "--public-holidays", "NO", "--no-try")
+    assert init(tmp_path, *options(receiver, *words)).returncode == 0
+    people = yaml.safe_load((tmp_path / "people.yml").read_text())
+    assert people["providers"][0]["name"] == "no"
+    assert people["owners"][0]["name"] == "1234"
+    assert people["owners"][0]["quiet"]["public_holidays"] == "NO"
+    assert loaded(tmp_path).owners[0].name == "1234"
+
+
 @pytest.mark.parametrize("name", ["sites.yml", "people.yml"])
 def test_a_file_that_is_there_is_kept_and_nothing_is_written(
     receiver: Receiver, tmp_path: Path, name: str
@@ -147,6 +160,8 @@ def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(
         (options(receiver, "--site", "shop example"), "--site: "),
         (options(receiver, "--public-holidays", "France"), "did you mean 'FR'?"),
         (options(receiver, "--owner-notify", "+33 6"), "expected a mail address"),
+        (options(receiver, "--away", "2099-07-25..2099-07-10"), "is reversed"),
+        (options(receiver, "--away", "2020-07-10..2020-07-25"), "is over"),
     ):
         done = init(tmp_path, *words)
         assert done.returncode == 1
@@ -187,13 +202,14 @@ def test_questions_are_asked_again_until_the_answer_is_good(
 ) -> None:
     site = f"tcp://127.0.0.1:{receiver.port}"
     answers = [
-        *("nonsense", site, "infogerance", "a phone", receiver.url("provider"), "de", "fr"),
+        *("nonsense", site, "infogerance", "a phone", receiver.url("provider"), "de", "FR"),
         *("marie", receiver.url("owner"), "", "Paris", "Europe/Paris", "evenings", ""),
-        *("y", "France", "FR", "-", "y", "n"),
+        *("y", "France", "FR", "2099-07-25..2099-07-10", "-", "y", "n"),
     ]
     done = init(tmp_path, typed="".join(f"{answer}\n" for answer in answers))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "did you mean 'Europe/Paris'?" in done.stderr
+    assert "is reversed; taken as 2099-07-10..2099-07-25, write it so" in done.stderr
     owner = loaded(tmp_path).owners[0]
     assert owner.language == "fr"
     assert owner.quiet is not None

@@ -54,7 +54,9 @@ owners:
     # overdue_after: 4h
 """
 
-PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z][A-Za-z0-9_./-]*", re.IGNORECASE)
+PLAIN = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z][A-Za-z0-9_./-]*", re.IGNORECASE
+)
 """A text that YAML takes for nothing else without quotes."""
 
 
@@ -130,12 +132,15 @@ def read(answers: Answers) -> Config:
 
 
 def faults(answers: Answers) -> list[str]:
-    """What is wrong with the answers, without the lines of files that are not there yet."""
+    """What is wrong with the answers, without the lines of files that are not there yet.
+
+    Nobody means what the loader would only warn of, such as days that are over.
+    """
     try:
-        read(answers)
+        found = read(answers).warnings
     except ConfigError as error:
-        return [problem.message for problem in error.problems]
-    return []
+        found = error.problems
+    return [problem.message for problem in found]
 
 
 def _channels(texts: Sequence[str]) -> str:

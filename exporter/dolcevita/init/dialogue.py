@@ -35,10 +35,10 @@ def ask(given: dict[str, Any]) -> Answers:
     field("sites", "Sites to watch, as URLs with spaces between", read=str.split)
     field("provider", "Who fixes them? A short name", "provider")
     field("provider_notify", "How are they reached? Mail addresses or URLs", read=str.split)
-    language = field("provider_language", "Their language, en or fr", _language())
+    language = field("provider_language", "Their language, en or fr", _language(), str.lower)
     field("owner", "Who is left in peace? A short name", "owner")
     field("owner_notify", "How do they hear good news? Mail addresses or URLs", read=str.split)
-    field("owner_language", "Their language, en or fr", language)
+    field("owner_language", "Their language, en or fr", language, str.lower)
     field("timezone", "Their time zone", machine_zone())
     field("quiet_hours", "Quiet hours, - for none", "19:00-09:00", _or_none)
     if "weekends" not in found:

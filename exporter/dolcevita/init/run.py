@@ -57,8 +57,10 @@ def _probed(site: Site) -> bool:
     if not result.known:
         typer.echo(f"{site.name}: not known yet")
         return True
-    verdict = "is well" if result.success else f"is not well: {result.detail or result.reason}"
-    typer.echo(f"{site.name}: {verdict}, after {result.duration:.2f} s")
+    verdict = f"is well, after {result.duration:.2f} s"
+    if not result.success:
+        verdict = f"is not well: {result.detail or result.reason}"
+    typer.echo(f"{site.name}: {verdict}")
     return result.success
 
 
