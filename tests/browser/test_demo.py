@@ -194,7 +194,8 @@ def test_both_phones_tell_the_story_to_whoever_presses_the_button(
     ((at_stage, clock, at),) = page.evaluate("seen")
     assert (at_stage, clock) == ("morning", "09:00")
     assert at / 1000 >= quiet_until
-    assert page.locator(".yours code").all_inner_texts() == ["sites.yml", "people.yml", "make up"]
+    edit = page.locator(".yours li code").all_inner_texts()
+    assert edit == ["sites.yml", "people.yml", "make up"]
     look("over")
     french = browser.new_context(locale="fr-FR", viewport={"width": 390, "height": 844})
     phone = french.new_page()

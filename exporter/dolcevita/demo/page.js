@@ -76,8 +76,8 @@ for (const name of ["crash", "repair"]) {
   const button = document.getElementById(name);
   button?.addEventListener("click", async () => {
     button.disabled = true;
-    const answer = await fetch(`/${name}`, { method: "POST" });
-    if (!answer.ok) button.disabled = false;
+    const answer = await fetch(`/${name}`, { method: "POST" }).catch(() => undefined);
+    button.disabled = Boolean(answer?.ok);
   });
 }
 
@@ -86,4 +86,16 @@ draw();
 const address = new URL("/events", location.href);
 address.search = location.search;
 address.searchParams.set("seen", body.dataset.seen);
-new EventSource(address).onmessage = (message) => happen(JSON.parse(message.data));
+const following = new EventSource(address);
+following.onmessage = (message) => {
+  happen(JSON.parse(message.data));
+  if (["over", "failed"].includes(body.dataset.stage)) following.close();
+};
+following.onopen = () => {
+  body.classList.remove("gone");
+  narrate();
+};
+following.onerror = () => {
+  body.classList.add("gone");
+  now.textContent = now.dataset.gone;
+};

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -75,7 +76,7 @@ class Page:
             for number, event in enumerate(self.story.events, start=1)
         ]
         text = _TEMPLATES.get_template("page.html").render(
-            said=texts(language),
+            said={name: _unbroken(text) for name, text in texts(language).items()},
             language=language,
             events=events,
             seen=len(events),
@@ -138,10 +139,11 @@ class Page:
             clock = f"{self.story.clock.at(event.at):%H:%M}"
             kind = event.alerts[0]["status"] if event.phone == "provider" else "news"
             address = f"http{link}" if link else ""
-            html = macros.message(texts(language), kind, clock, text, address)
+            html = macros.message(texts(language), kind, clock, _unbroken(text), address)
         else:
             began = self.story.events[0].at
-            html = macros.step(self.teller.step(event, language), _elapsed(event.at - began))
+            text = _unbroken(self.teller.step(event, language))
+            html = macros.step(text, _elapsed(event.at - began))
         return {
             "seen": number,
             "stage": event.stage,
@@ -186,6 +188,11 @@ def _language(request: web.Request) -> str:
     if asked in LANGUAGES:
         return asked
     return preferred(request.headers.get("Accept-Language", ""))
+
+
+def _unbroken(text: str) -> str:
+    """No line begins with the punctuation that French sets apart."""
+    return re.sub(r" (?=[:;!?»])|(?<=«) ", "\u00a0", text)
 
 
 def _elapsed(seconds: float) -> str:
