@@ -117,6 +117,12 @@ def messages(page: Page, phone: str) -> list[str]:
     return texts
 
 
+def edges(page: Page) -> list[tuple[float, float]]:
+    """Where the phones begin and end, from the left of the page."""
+    boxes = [page.locator(f"#{name} .case").bounding_box() for name in ("provider", "owner")]
+    return [(box["x"], box["x"] + box["width"]) for box in boxes if box]
+
+
 def test_both_phones_tell_the_story_to_whoever_presses_the_button(
     demo: Callable[..., Demo], browser: Browser, shots: Path
 ) -> None:
@@ -203,6 +209,9 @@ def test_both_phones_tell_the_story_to_whoever_presses_the_button(
     assert "C'est réparé, rien à faire" in messages(phone, "owner")[0]
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.screenshot(path=shots / "demo-phone-fr.png")
+    for width in (360, 820, 1024):
+        phone.set_viewport_size({"width": width, "height": 1180})
+        assert all(0 <= left < right <= width for left, right in edges(phone)), width
     french.close()
     context.close()
     assert not wrong
