@@ -1,9 +1,11 @@
 """The exporter's part of a drill: one at a time, bounded, and begun by nobody's web page."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from dolcevita.drill import deliveries
 from test_exporter_app import exporting
 from webserver import run
+
+ROOT = Path(__file__).parents[2]
 
 Scenario = Callable[..., Awaitable[None]]
 
@@ -93,11 +97,28 @@ async def test_drill_that_nobody_ends_is_over_at_its_deadline(tmp_path):
 
 
 @played
+async def test_drill_goes_on_while_whoever_began_it_asks_for_that(tmp_path):
+    async with exporting(tmp_path, SITES) as (session, _):
+        _, answer = await begin(session, seconds=0.5)
+        url = f"/-/drill/{answer['since']}"
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            assert (await session.put(url, json={"seconds": 0.5})).status == 200
+        assert len(await samples(session, await batch(session), "site_drill")) == 1
+        await asyncio.sleep(0.6)
+        assert await samples(session, await batch(session), "site_drill") == []
+        assert (await session.put(url, json={"seconds": 0.5})).status == 404
+        assert (await session.put(url, json={"seconds": 0})).status == 400
+
+
+@played
 async def test_drill_lasts_ten_minutes_at_most(tmp_path):
     async with exporting(tmp_path, SITES) as (session, exporter):
-        await begin(session, seconds=1e9)
+        _, answer = await begin(session, seconds=1e9)
+        await asyncio.sleep(0.2)
+        await session.put(f"/-/drill/{answer['since']}", json={"seconds": 1e9})
         left = exporter.drills._drill.deadline - time.monotonic()
-        assert 500 < left <= 600
+        assert 500 < left <= 599.9
 
 
 @pytest.mark.parametrize(
@@ -157,6 +178,29 @@ async def test_mark_of_a_site_that_only_other_places_see_is_among_the_exporters_
         await session.delete(f"/-/drill/{answer['since']}")
         await begin(session, site="blog")
         assert await samples(session, "/metrics", "site_drill") == []
+
+
+def test_nothing_that_shows_or_counts_reads_what_a_drill_makes() -> None:
+    """The series of tests/integration/test_drill.py, OF_DRILLS."""
+    package = ROOT / "exporter/dolcevita"
+    readers = [
+        *(ROOT / "grafana/dashboards").rglob("*.json"),
+        *(ROOT / "prometheus/rules").glob("*.yml"),
+        *(
+            path
+            for part in ("report", "pages", "history")
+            for path in (package / part).glob("*.py")
+        ),
+    ]
+    readers.remove(ROOT / "prometheus/rules/drill.yml")
+    assert len(readers) > 30
+    for path in readers:
+        text = path.read_text().replace('\\"', '"')
+        assert not re.search(r"site_drill|\bdrill:|ALERTS_FOR_STATE", text), path
+        for selector in re.findall(r"\bALERTS\b({[^}]*}|)", text):
+            name = re.search(r'alertname="(\w+)"', selector)
+            assert name, path
+            assert name[1] not in ("SiteDown", "IncidentResolved"), path
 
 
 OLD = """\

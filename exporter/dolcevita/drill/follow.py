@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,11 +30,11 @@ GIVE_UP = 3
 GIVEN_SECONDS = 10.0
 """What Alertmanager gives a delivery, or the group's interval where that is longer."""
 
+LEASE = 30.0
+"""Seconds after which a drill whose command was killed ends by itself."""
+
 EXPORTER_SECONDS = 5.0
 """How often Prometheus asks for the exporter's own metrics (prometheus/prometheus.yml)."""
-
-STALE = timedelta(minutes=2)
-"""A group of rules that has not been evaluated for so long is not evaluated."""
 
 ALERTS = {"provider": "SiteDown", "owner": "IncidentResolved"}
 """By audience, the alert that prometheus/rules/drill.yml makes of the mark."""
@@ -130,6 +131,7 @@ class _Drill:
     say: Say
     began: float = 0.0
     under_way: int | None = None
+    keeper: asyncio.Task[None] | None = None
     routes: list[Route] = field(default_factory=list)
     channels: dict[str, dict[bool, dict[str, int]]] = field(default_factory=dict)
 
@@ -149,12 +151,22 @@ class _Drill:
 
     async def end(self) -> None:
         """Take the mark away, if there is one; where that fails, it ends by its own deadline."""
+        if self.keeper:
+            self.keeper.cancel()
         if self.under_way is not None:
             since, self.under_way = self.under_way, None
             try:
                 await self.exporter.end(since)
             except Broken:
                 self.say(self._elapsed(), "exporter", "does not answer: the drill ends by itself")
+
+    async def _keep(self) -> None:
+        """Have the mark go on for as long as this runs."""
+        while True:
+            await asyncio.sleep(LEASE / 6)
+            if self.under_way is not None:
+                with suppress(Broken):
+                    await self.exporter.keep(self.under_way, LEASE)
 
     # ---- The steps ---------------------------------------------------------------------------
 
@@ -172,11 +184,9 @@ class _Drill:
         """
         site, patience = self.wish.site, self.wish.patience
         receiver = f"{audience}/{person.name}"
-        scraping = site.every + site.timeout + patience
-        # Longer than all that may be waited for below, so that it does not end by itself.
-        lease = scraping + 4 * patience + 120
         before = await self._counters()
-        since = self.under_way = await self.exporter.begin(site.name, audience, lease)
+        since = self.under_way = await self.exporter.begin(site.name, audience, LEASE)
+        self.keeper = self.keeper or asyncio.create_task(self._keep())
         self._tell_of("exporter", f"marks {site.name}")
         names = f"site={quoted(site.name)},since={quoted(str(since))}"
 
@@ -189,13 +199,14 @@ class _Drill:
             before = counters
             return False
 
-        if not await self._until(scraped, scraping):
+        if not await self._until(scraped, site.every + site.timeout + patience):
             raise await self._not_scraped()
+        known = datetime.now(UTC)
         self._tell_of("Prometheus", "has scraped it")
         name = ALERTS[audience]
         selector = f'ALERTS{{alertname="{name}",drill="true",alertstate="firing",{names}}}'
         if not await self._until(lambda: self.prometheus.instant(selector), patience):
-            raise await self._not_evaluated(name)
+            raise await self._not_evaluated(name, known)
         self._tell_of("Prometheus", f"{name} fires")
         alert = await self._until(lambda: self._alert(name, since), patience)
         if alert is None:
@@ -206,12 +217,12 @@ class _Drill:
         wanted = self.channels[receiver][False]
         wait = max((route.group_wait for route in self.routes), default=0.0)
 
-        async def held() -> None:
+        async def held() -> Broken | None:
             current = await self._alert(name, since)
-            if current:
-                await self._check_held(current, receiver)
+            return await self._held(current, receiver) if current else None
 
         await self._check_muted(receiver)
+        await self._check_courier()
         after = await self._taken(person, receiver, wanted, before, wait, held)
         self._tell_of(person.name, f"was told: {_listed(person)}")
         return since, after
@@ -305,8 +316,22 @@ class _Drill:
             f"{', '.join(dict.fromkeys(names))}: mend it in alertmanager/alertmanager.yml",
         )
 
-    async def _check_held(self, alert: Mapping[str, Any], receiver: str) -> None:
-        """Raises Broken for what will hold the message back for longer than is waited."""
+    async def _check_courier(self) -> None:
+        """Whoever is told without it needs it, too: it makes Alertmanager's file of people.yml."""
+
+        async def runs() -> bool:
+            return not await self.prometheus.instant('up{job="courier"} == 0')
+
+        if not await self._until(runs, self.wish.patience):
+            text = (
+                "the courier does not answer: what people.yml says of people and their quiet times "
+                "does not reach Alertmanager any more, nor anybody a message through Apprise; "
+                "start it"
+            )
+            raise Broken(Link.COURIER, text)
+
+    async def _held(self, alert: Mapping[str, Any], receiver: str) -> Broken | None:
+        """What holds the message back. Raises it where that is longer than is waited."""
         status = alert["status"]
         # Newer Alertmanagers say so of a group, once they have looked at it.
         for group in await self.alertmanager.groups(alert["labels"]["alertname"]):
@@ -323,7 +348,7 @@ class _Drill:
                 f"Alertmanager holds it back while {', '.join(sorted(names))} fires: see to that "
                 "first"
             )
-            raise Broken(Link.HELD, text)
+            return Broken(Link.HELD, text)
         # The courier's own pauses, after a restart, are shorter than what is waited for.
         patient = datetime.now(UTC) + timedelta(seconds=self.wish.patience)
         for silence in await self.alertmanager.silences() if status["silencedBy"] else ():
@@ -335,6 +360,7 @@ class _Drill:
                     f"{self.wish.site.name} --over` ends maintenance, Alertmanager's page any other"
                 )
                 raise Broken(Link.HELD, text)
+        return None
 
     async def _taken(
         self,
@@ -343,7 +369,7 @@ class _Drill:
         wanted: Mapping[str, int],
         before: Counters,
         wait: float,
-        held: Callable[[], Awaitable[None]],
+        held: Callable[[], Awaitable[Broken | None]],
     ) -> Counters:
         """Wait until all channels took a message; gives the counters of then.
 
@@ -370,10 +396,12 @@ class _Drill:
             ]
             if sure and not missing:
                 return now
+            why = await held()
             late = loop.time() > sent_by + max(self.wish.patience, hangs + 2 * POLL)
+            if late and why:
+                raise why
             if late or any(counts[kind].failed >= GIVE_UP for kind in missing):
                 raise await self._not_taken(person, missing or list(wanted))
-            await held()
             await asyncio.sleep(POLL)
 
     # ---- What is broken ----------------------------------------------------------------------
@@ -396,7 +424,8 @@ class _Drill:
             f"that the exporter on {self.exporter.url}?",
         )
 
-    async def _not_evaluated(self, name: str) -> Broken:
+    async def _not_evaluated(self, name: str, known: datetime) -> Broken:
+        """Why the mark, which Prometheus has known since `known`, did not become an alert."""
         groups = await self.insight.rules()
         for group in groups:
             for rule in group["rules"]:
@@ -405,9 +434,12 @@ class _Drill:
                         text = f"Prometheus cannot evaluate {name}: {rule['lastError']}"
                         return Broken(Link.RULES, text)
                     last = datetime.fromisoformat(group["lastEvaluation"])
-                    if datetime.now(UTC) - last > STALE:
+                    if last < known:
+                        when = f" since {last.astimezone():%H:%M:%S}" if last.year > 1 else ""
                         text = (
-                            f"Prometheus has not evaluated its rules since {last:%Y-%m-%d %H:%M:%S}"
+                            f"Prometheus has not evaluated {name}{when}, and does so every "
+                            f"{format_duration(group['interval'])}: see evaluation_interval of "
+                            "prometheus/prometheus.yml, and its log"
                         )
                         return Broken(Link.RULES, text)
                     text = (

@@ -35,6 +35,10 @@ class Exporter:
         since: int = json.loads(answer)["since"]
         return since
 
+    async def keep(self, since: int, seconds: float) -> None:
+        """Let it go on for so long from now."""
+        await self._ask("PUT", f"/-/drill/{since}", {"seconds": seconds})
+
     async def end(self, since: int) -> bool:
         """Whether it was under way until now."""
         status, _ = await self._ask("DELETE", f"/-/drill/{since}")

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from aiohttp import web
@@ -20,12 +20,14 @@ Audience = Literal["provider", "owner"]
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One under way. `since` (unix seconds) is its name, `deadline` is monotonic seconds."""
+    """One under way. `since` (unix seconds) is its name. It is over at `deadline`, which may be
+    moved up to `last` (both monotonic seconds)."""
 
     site: str
     audience: Audience
     since: int
     deadline: float
+    last: float
 
 
 class Drills:
@@ -43,6 +45,7 @@ class Drills:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/-/drill", self.begin),
+            web.put("/-/drill/{since:[0-9]+}", self.keep),
             web.delete("/-/drill/{since:[0-9]+}", self.end),
             web.post("/-/drill/{since:[0-9]+}/passed", self.passed),
         ]
@@ -62,9 +65,20 @@ class Drills:
             raise web.HTTPConflict(text=text)
         # The name of a drill tells it from the one before, within one second too.
         self._last = since = max(int(time.time()), self._last + 1)
-        deadline = time.monotonic() + min(seconds, MOST_SECONDS)
-        self._drill = Drill(site.name, wanted["audience"], since, deadline)
+        now = time.monotonic()
+        last = now + MOST_SECONDS
+        self._drill = Drill(site.name, wanted["audience"], since, min(now + seconds, last), last)
         return web.json_response({"since": since})
+
+    async def keep(self, request: web.Request) -> web.Response:
+        """Let it go on for {"seconds"} from now; whoever began it asks for that while they live."""
+        seconds = _length((await _json(request)).get("seconds"))
+        if not seconds:
+            raise web.HTTPBadRequest(text='Expected "seconds" above 0.\n')
+        drill = self._named(request)
+        deadline = min(time.monotonic() + seconds, drill.last)
+        self._drill = replace(drill, deadline=deadline)
+        return web.Response(text="Kept.\n")
 
     async def end(self, request: web.Request) -> web.Response:
         """End it; 404 for one that is not under way, as after a restart."""
