@@ -20,6 +20,8 @@ import yaml
 
 import doors
 import images
+from engine import Engine
+from inbox import inbox
 from project import SERVICES, Project
 from waiting import until
 
@@ -364,6 +366,26 @@ def test_a_refused_edit_names_file_and_line_and_changes_nothing(well: Up) -> Non
         for path, text in good.items():
             well.replace(path, text)
         rules.unlink()
+
+
+def test_a_drill_passes_from_within_the_exporters_container(well: Up, own_engine: Engine) -> None:
+    address = own_engine.address()
+    with inbox(address) as received:
+        people = json.loads(json.dumps(PEOPLE))
+        hook = received.address("provider").replace(address, "host.docker.internal")
+        people["providers"][0]["notify"] = [{"webhook": hook}]
+        people["owners"][0]["name"] = "paulette"
+        well.replace(well.people, yaml.safe_dump(people))
+        until(
+            lambda: "owner/paulette" in well.alertmanager_runs_on(),
+            "the new people in Alertmanager",
+            within=60,
+        )
+        # The line of docs/drill.md.
+        said = well.compose("exec", "-T", *"exporter dolcevita drill shop --every 7d".split())
+        told = [message.status for message in received.to("provider")]
+    assert said.splitlines()[-1].startswith("You can go: a page for shop reaches infogerance")
+    assert told == ["firing", "resolved"]
 
 
 def test_a_signal_stops_every_container(well: Up) -> None:
