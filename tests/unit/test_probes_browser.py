@@ -69,6 +69,7 @@ SHOP = {
     "/busy": html("<script>while (true) {}</script>"),
     "/gone?token=abc": page(b"", 404),
     "/error": html("sorry", status=500),
+    "/blank": page(b"", 404),
     "/loop": page(b"", 302, Location="/loop"),
     "/mute": silence,
 }
@@ -178,6 +179,7 @@ def test_a_step_that_cannot_be_done_fails_with_a_screenshot_and_no_secret(tmp_pa
     ("path", "reason", "words"),
     [
         ("/error", Reason.STATUS, "answers with 500, expected 2xx"),
+        ("/blank", Reason.STATUS, "/blank answers with 404, expected 2xx"),
         ("/loop", Reason.REDIRECT, "redirects too often"),
         ("/mute", Reason.TIMEOUT, "is not loaded in time"),
         ("/busy", Reason.TIMEOUT, "is not loaded in time"),
@@ -191,6 +193,8 @@ def test_a_page_that_fails_says_why_in_time(path, reason, words):
     assert result.duration < 6.2
     assert time.monotonic() - begin < 15
     assert not has(result, "probe_browser_load_seconds") or path == "/error"
+    status = {"/error": 500, "/blank": 404}.get(path, 0)
+    assert sample(result, "probe_http_status_code") == status
 
 
 def test_what_the_network_does_is_told_as_elsewhere(tmp_path):

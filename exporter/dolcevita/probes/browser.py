@@ -192,6 +192,7 @@ class _Visit:
         self.phases: list[Phase] = []
         self.samples: list[Sample] = []
         self.status = 0
+        self.answered = 0
         self.requests = 0
         self.failed: list[str] = []
         self.failures = 0
@@ -274,6 +275,8 @@ class _Visit:
             self._request_failed(request.url, request.failure or "no answer")
 
     def _on_response(self, response: "Response") -> None:
+        if response.request.is_navigation_request():
+            self.answered = response.status
         if response.status >= 400:
             self._request_failed(response.url, str(response.status))
 
@@ -303,8 +306,7 @@ class _Visit:
             response = await page.goto(self.url, wait_until="load")
         self.status = response.status if response else 0
         if not 200 <= self.status < 300:
-            detail = f"{page.url} answers with {self.status}, expected 2xx."
-            raise _Failed(Reason.STATUS, detail)
+            raise self._refused(page.url, self.status)
         with suppress(Error):
             await page.wait_for_load_state("networkidle", timeout=QUIET * 1000)
         self.samples += _vitals(await page.evaluate(_READ))
@@ -329,8 +331,7 @@ class _Visit:
             response = await page.goto(urljoin(page.url, step.open), wait_until="load")
             status = response.status if response else 200
             if not 200 <= status < 300:
-                detail = f"Step {self.doing}: answered with {status}, expected 2xx."
-                raise _Failed(Reason.STATUS, detail)
+                raise self._refused(page.url, status)
         elif step.click is not None:
             await page.locator(step.click).first.click()
         elif step.expect is not None:
@@ -353,9 +354,19 @@ class _Visit:
             return _Failed(Reason.TIMEOUT, f"{self.url} is not loaded in time.")
         return _Failed(Reason.CONTENT, f"Step {self.doing}: not there in time.")
 
+    def _refused(self, url: str, status: int) -> _Failed:
+        if self.doing != "open":
+            detail = f"Step {self.doing}: answered with {status}, expected 2xx."
+            return _Failed(Reason.STATUS, detail)
+        self.status = status
+        return _Failed(Reason.STATUS, f"{url} answers with {status}, expected 2xx.")
+
     def _broken(self, error: Exception) -> _Failed:
         """Playwright's and Chromium's error in our words (net_error_list.h of Chromium)."""
         words = _first_line(str(error))
+        if "ERR_HTTP_RESPONSE_CODE_FAILURE" in words:
+            # Another status than 2xx, and nothing to show.
+            return self._refused(self.url, self.answered)
         if match := re.search(r"net::(ERR_\w+)", words):
             for pattern, reason, sentence in _NET_ERRORS:
                 if re.match(pattern, match[1]):
