@@ -26,6 +26,8 @@ modules:
       fail_if_not_ssl: true
       fail_if_body_matches_regexp: ["(?i)error"]
       fail_if_body_not_matches_regexp: [ok]
+      fail_if_body_json_matches_cel: body.a == 1
+      fail_if_body_json_not_matches_cel: body.b == 2
       fail_if_header_matches: [{header: Server, regexp: Apache, allow_missing: true}]
       fail_if_header_not_matches: [{header: X-B, regexp: "^1$"}]
       tls_config: {ca_file: /ca, cert_file: /c, key_file: /k, server_name: s,
@@ -118,6 +120,7 @@ def test_every_option_is_read_and_means_what_it_does_there(tmp_path):
     assert options.proxy_headers == {"X-Proxy": "secret"} and options.proxy_resolves
     assert expect.status == (200, 301) and expect.tls is True
     assert expect.http_version == ("1.1", "2")
+    assert expect.cel == ("!(body.a == 1)", "body.b == 2")
     assert loaded["http3"].options.http_version == "3"
     assert loaded["oauth"].options.oauth2.scopes == ("x", "y")
     assert loaded["null_block"].options.redirects == 10
@@ -150,9 +153,7 @@ def test_targets_become_urls(tmp_path):
 @pytest.mark.parametrize(
     ("http", "expected"),
     [
-        ("fail_if_body_json_matches_cel: body.a == 1",
-         r"blackbox.yml:5: 'fail_if_body_json_matches_cel' is not supported: there is no CEL"),
-        ("basic_auth: {username_ref: x}", "'username_ref' is not supported"),
+        ("basic_auth: {username_ref: x}", "blackbox.yml:5: 'username_ref' is not supported"),
         ("oauth2: {client_id: a, token_url: b, grant_type: c}", "'grant_type' is not supported"),
         ("oauth2: {client_id: a, token_url: b, proxy_url: c}", "'proxy_url' is not supported"),
         ("tls_config: {key_ref: x}", "'key_ref' is not supported"),
@@ -168,6 +169,8 @@ def test_targets_become_urls(tmp_path):
         ("compression: lzma", "expected gzip, br, deflate or identity"),
         ("fail_if_header_matches: [{regexp: a}]", "header' is missing"),
         ("body_size_limit: 10 apples", "expected a size"),
+        ("fail_if_body_json_matches_cel: body.a =", "no CEL: 1:8: Syntax error"),
+        ("fail_if_body_json_not_matches_cel: size(body)", "gives int: expected true or false"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused_by_name_and_line(tmp_path, http, expected):

@@ -66,6 +66,47 @@ SIZE = "probe_http_content_length"
 HASH = "probe_ip_addr_hash"
 PROTOCOL = "probe_ip_protocol"
 
+CEL = [
+    # A page, an expression, and whether that is true, None for an error.
+    ("/json", "body.ok", True),
+    ("/json", "body.n == 42", True),
+    ("/json", "body.n == 42.0 && body.n > 41 && type(body.n) == double", True),
+    ("/json", "int(body.n) % 2 == 1", False),
+    ("/json", "body.big > 9007199254740993", True),
+    ("/json", "body.s == 'déjà' && body.s.size() == 4", True),
+    ("/json", "body.s.matches('^d.j.$') && body.s.startsWith('d')", True),
+    ("/json", "body.none == null", True),
+    ("/json", "body.list.exists(x, x == 2.5) && 1 in body.list", True),
+    ("/json", "body.list.all(x, x == 'x')", False),
+    ("/json", "body.list.filter(x, x == 1).size() == 1 && body.list[2] == 'x'", True),
+    ("/json", "body.list == [1, 2.5, 'x']", True),
+    ("/json", "body.map.a.b == 'c' && body['map']['a']['b'] != 'd'", True),
+    ("/json", "has(body.map.a) && !has(body.map.z)", True),
+    ("/json", "'map' in body ? size(body) == 7 : false", True),
+    ("/json", "body.missing == 1", None),
+    ("/json", "body.missing == 1 || body.ok", True),
+    ("/json", "body.list[7] == 1", None),
+    ("/json", "body.n == '42'", False),
+    ("/json", "body.n < '43'", None),
+    ("/json", "body.n", None),
+    ("/json", "body.map", None),
+    ("/json", "timestamp('2026-07-14T19:00:00Z').getFullYear() == 2026", True),
+    ("/json", "duration('90m') == duration('1h30m')", True),
+    ("/json", "int(body.big) > 0", None),
+    ("/json-text", "body == 'fine'", True),
+    ("/json-list", "body[2] == 'c' && body.size() == 3", True),
+    ("/json-true", "body", True),
+    ("/json-empty", "body == {{}}", True),
+    ("/json-empty", "body.a == 1", None),
+    ("/json-nan", "body.n == 1", None),
+    ("/json-huge", "body.n > 1", None),
+    ("/json-cut", "body.ok", None),
+    ("/json-after", "body.ok", None),
+    ("/json-deep", "size(body.deep) == 1", True),
+    ("/empty", "true", None),
+    ("/", "true", None),
+]
+
 H = "127.0.0.1:{http}"
 S = "https://localhost"
 
@@ -172,6 +213,22 @@ CASES = [
     http(H, False, fail_if_header_not_matches=[{"header": "X-None", "regexp": "."}]),
     http(f"{H}/twice", True, fail_if_header_not_matches=[{"header": "X-Twice", "regexp": "one"}]),
     http(f"{H}/twice", False, fail_if_header_matches=[{"header": "X-Twice", "regexp": "two"}]),
+    # CEL
+    *(
+        case
+        for page, expression, true in CEL
+        for case in (
+            http(f"{H}{page}", true is False, fail_if_body_json_matches_cel=expression),
+            http(f"{H}{page}", true is True, fail_if_body_json_not_matches_cel=expression),
+        )
+    ),
+    http(f"{H}/json", True, fail_if_body_json_matches_cel="!body.ok // or not",
+         fail_if_body_json_not_matches_cel="body.n == 42 // the answer"),
+    http(f"{H}/404", False, fail_if_body_json_not_matches_cel="body.ok"),
+    http("127.0.0.1:{closed}", False, fail_if_body_json_not_matches_cel="body.ok"),
+    http("does.not.exist.invalid", False, fail_if_body_json_not_matches_cel="body.ok"),
+    http(f"{H}/json", False, fail_if_header_matches=[{"header": "X-None", "regexp": "."}],
+         fail_if_body_json_not_matches_cel="body.ok"),
     # bodies
     http(f"{H}/gzip", True),
     http(f"{H}/gzip", True, compression="gzip", fail_if_body_not_matches_regexp=["^(fine )+$"]),

@@ -105,6 +105,12 @@ def babel() -> Talk:
     return sending(HEAD + b"Content-Length: %d\r\n\r\n" % len(page) + page, b"", 60.0)
 
 
+def rounds() -> Talk:
+    """JSON whose list is long, so that an expression goes through it for each of its entries."""
+    page = b'{"l": [' + b"0," * 9000 + b'0], "s": "' + b"x" * 900_000 + b'"}'
+    return sending(HEAD + b"Content-Length: %d\r\n\r\n" % len(page) + page, b"", 60.0)
+
+
 HEADER = b"X-More: " + b"x" * 1000 + b"\r\n"
 
 LATE_OR_WRONG = {"content", "timeout"}
@@ -124,6 +130,7 @@ HOSTILE: dict[str, tuple[str, Talk, set[str]]] = {
     ),
     "bomb": ("http://127.0.0.1:{}/", bomb(), LATE_OR_WRONG),
     "babel": ("http://127.0.0.1:{}/", babel(), LATE_OR_WRONG),
+    "rounds": ("http://127.0.0.1:{}/", rounds(), LATE_OR_WRONG),
     "redirects": ("http://127.0.0.1:{}/", redirects, {"redirect"}),
     "invalid": ("http://127.0.0.1:{}/", invalid, {"protocol"}),
     "tls-stall": ("https://127.0.0.1:{}/", silent, {"timeout"}),
@@ -139,6 +146,7 @@ OPTIONS = {
     "body": "expect: {contains: never}",
     "bomb": "expect: {matches: never}",
     "babel": "expect: {matches: '[ab]*a[ab]{200}c'}",
+    "rounds": """expect: {cel: "body.l.map(x, body.s + 'y').size() == 1"}""",
     "tcp": "expect: {banner: never}",
 }
 FINE = ("fine1", "fine2", "fine3", "fine4")

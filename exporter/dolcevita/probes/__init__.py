@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from dolcevita.probes import (
     browser,
+    cel,
     curl,
     dns,
     domain,
@@ -88,6 +89,7 @@ async def close() -> None:
     for kind in _ALL:
         if kind.close:
             await kind.close()
+    await cel.close()
     await curl.close()
 
 

@@ -45,6 +45,7 @@ PHASES = ("resolve", "connect", "tls", "processing", "transfer")
 HELP = {
     **address.HELP,
     **security.HELP,
+    "probe_failed_due_to_cel": "1 if an expression of CEL made the probe fail",
     "probe_failed_due_to_regex": "1 if a regular expression made the probe fail",
     "probe_http_content_length": "Content-Length of the answer, -1 where it is not sent",
     "probe_http_duration_seconds": "Time of each finished phase, all redirects together",
@@ -108,6 +109,8 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         forget(target.options.oauth2)
     samples = _samples(hops, phases, body.length, _chain_expiry(target.options, final))
     samples.append(Sample("probe_failed_due_to_regex", fault is not None and fault.regex))
+    if target.expect.cel:
+        samples.append(Sample("probe_failed_due_to_cel", fault is not None and fault.cel))
     certificates = final.certificates
     if told and told.reason is Reason.CERTIFICATE and not certificates:
         certificates = await _refused_chain(target, final, budget - (perf_counter() - begin))

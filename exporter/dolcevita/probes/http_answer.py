@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from dolcevita.probes import pattern
+from dolcevita.probes import cel, pattern
 from dolcevita.probes.curl import Exchange, Failure, Headers, shown
 from dolcevita.probes.evidence import MOST_SEEN, Evidence, gather
 from dolcevita.probes.http_options import (
@@ -21,14 +21,15 @@ MOST_BODY = 10_000_000
 """Bytes of a decoded body that are read; what comes after them is not looked at."""
 
 MOST_KEPT = 1_000_000
-"""Bytes of a decoded body that regular expressions and JSONPaths see, without `body_limit`."""
+"""Bytes of a decoded body that expressions and JSONPaths see, without `body_limit`."""
 
 
 class Fault(NamedTuple):
-    """Why the answer is not what is expected; `regex` where an expression said so."""
+    """Why the answer is not what is expected; `regex` or `cel` where such an expression said so."""
 
     failure: Failure
     regex: bool = False
+    cel: bool = False
 
 
 class Body:
@@ -41,7 +42,7 @@ class Body:
     def __init__(self, expect: Expect, limit: int | None) -> None:
         self.texts = (*expect.contains, *expect.absent)
         self.limit = limit
-        expressions = expect.matches or expect.not_matches or expect.json_
+        expressions = expect.matches or expect.not_matches or expect.json_ or expect.cel
         self.most_kept = min(limit or MOST_KEPT, MOST_BODY) if expressions else 0
         self.reset()
 
@@ -200,7 +201,9 @@ async def _content(target: Target[Options, Expect], final: Exchange, body: Body)
                 return fault
         except pattern.TooSlow:
             return _too_slow("the page")
-    return Fault(failure) if expect.json_ and (failure := _json(expect, body)) else None
+    if expect.json_ and (failure := _json(expect, body)):
+        return Fault(failure)
+    return await _cel(expect, body) if expect.cel else None
 
 
 async def _matches(expect: Expect, text: str) -> Fault | None:
@@ -215,9 +218,8 @@ async def _matches(expect: Expect, text: str) -> Fault | None:
 
 
 def _json(expect: Expect, body: Body) -> Failure | None:
-    if body.length > len(body.kept):
-        detail = f"The page is longer than the {len(body.kept):,} bytes of JSON that are read."
-        return Failure(Reason.CONTENT, detail)
+    if failure := _cut_off(body):
+        return failure
     try:
         with pattern.bounded():
             document = pattern.document(bytes(body.kept))
@@ -234,6 +236,30 @@ def _json(expect: Expect, body: Body) -> Failure | None:
     except pattern.TooSlow:
         return Failure(Reason.CONTENT, "The JSON of the page takes too long to look through.")
     return None
+
+
+def _cut_off(body: Body) -> Failure | None:
+    if body.length <= len(body.kept):
+        return None
+    detail = f"The page is longer than the {len(body.kept):,} bytes of JSON that are read."
+    return Failure(Reason.CONTENT, detail)
+
+
+async def _cel(expect: Expect, body: Body) -> Fault | None:
+    if failure := _cut_off(body):
+        return Fault(failure, cel=True)
+    try:
+        found = await cel.wrong(expect.cel, bytes(body.kept))
+    except cel.NoJSON as error:
+        detail = f"The page is no JSON: {error}."
+    except pattern.TooSlow:
+        detail = "CEL takes too much time or memory for the page: write a simpler expression."
+    else:
+        if not found:
+            return None
+        expression, given = found
+        detail = f"For the page '{' '.join(expression.split())}' gives {given}, expected true."
+    return Fault(Failure(Reason.CONTENT, detail), cel=True)
 
 
 def _same(value: Any, wanted: Any) -> bool:

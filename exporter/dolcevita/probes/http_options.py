@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from dolcevita.config import Duration, Strict, one_or_many
 from dolcevita.probes import security
+from dolcevita.probes.cel import CEL
 from dolcevita.probes.kind import Expectations
 from dolcevita.probes.oauth2 import Client
 from dolcevita.probes.pattern import JSONPath, Regex
@@ -228,6 +229,8 @@ class Expect(Expectations):
     """Regular expressions that must not be found in the page."""
     json_: Annotated[dict[JSONPath, Any], BeforeValidator(_json_expect), Field(alias="json")] = {}
     """JSONPaths that must lead to something, or each with the value it must lead to."""
+    cel: Annotated[tuple[CEL, ...], one_or_many()] = ()
+    """Expressions of CEL that must be true of the page, which is JSON and called `body`."""
     final_url: str | None = None
     """Where redirects must end."""
 

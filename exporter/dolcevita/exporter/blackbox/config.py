@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dolcevita.config import ConfigError, Problem, Strict, did_you_mean
 from dolcevita.config.model import validate
 from dolcevita.config.source import Source, Where, read
+from dolcevita.probes.cel import CEL
 from dolcevita.probes.pattern import Regex
 
 UNITS = {
@@ -212,16 +213,8 @@ class HeaderMatch(Block):
     allow_missing: bool = False
 
 
-_CEL = "there is no CEL here; watch the site in sites.yml with expect: {json: ...}"
-
-
 class HTTP(HTTPClient):
     """`http`."""
-
-    unsupported = {
-        "fail_if_body_json_matches_cel": _CEL,
-        "fail_if_body_json_not_matches_cel": _CEL,
-    }
 
     valid_status_codes: tuple[int, ...] = ()
     valid_http_versions: tuple[Literal["HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0"], ...] = ()
@@ -235,6 +228,8 @@ class HTTP(HTTPClient):
     headers: dict[str, Text] = {}
     fail_if_body_matches_regexp: tuple[Regexp, ...] = ()
     fail_if_body_not_matches_regexp: tuple[Regexp, ...] = ()
+    fail_if_body_json_matches_cel: CEL | None = None
+    fail_if_body_json_not_matches_cel: CEL | None = None
     fail_if_header_matches: tuple[HeaderMatch, ...] = ()
     fail_if_header_not_matches: tuple[HeaderMatch, ...] = ()
     body: Text = ""

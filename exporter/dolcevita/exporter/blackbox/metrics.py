@@ -31,6 +31,7 @@ NAMES = {
     "http": {
         *_ADDRESS,
         *_TLS,
+        "probe_failed_due_to_cel",
         "probe_failed_due_to_regex",
         "probe_http_content_length",
         "probe_http_duration_seconds",

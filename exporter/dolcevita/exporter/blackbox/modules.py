@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -149,8 +149,19 @@ def _http(module: Module) -> tuple[Raw, Raw]:
         "header": _header_matches(given),
         "matches": given.fail_if_body_not_matches_regexp,
         "not_matches": given.fail_if_body_matches_regexp,
+        "cel": [*_cel(given)],
     }
     return options, expect
+
+
+def _cel(given: config.HTTP) -> Iterator[str]:
+    """What must be true."""
+    if expression := given.fail_if_body_json_matches_cel:
+        # It may end in a comment.
+        end = "\n" if "//" in expression else ""
+        yield f"!({expression}{end})"
+    if given.fail_if_body_json_not_matches_cel:
+        yield given.fail_if_body_json_not_matches_cel
 
 
 def _header_matches(given: config.HTTP) -> Raw:
