@@ -91,6 +91,37 @@ def follows(happened: Callable[[], bool], what: str, since: float) -> None:
     until(happened, what, WITHIN - (time.monotonic() - since))
 
 
+def probed(hot: Stack, name: str) -> str:
+    """What a scrape of the site says, '' where there is no such site."""
+    answer = requests.get(f"{hot.exporter_url}/probe", params={"site": name}, timeout=20)
+    return answer.text if answer.ok else ""
+
+
+def scraped(hot: Stack) -> set[str]:
+    """How often Prometheus asks for the batches, such as {'15s', '31s'}."""
+    answer = requests.get(f"{hot.prometheus_url}/api/v1/targets?state=active", timeout=5).json()
+    targets = [target["labels"] for target in answer["data"]["activeTargets"]]
+    batches = [labels["instance"] for labels in targets if labels["job"] == "sites"]
+    return {batch.rpartition("/")[2].partition(".")[0] for batch in batches}
+
+
+def test_every_kind_of_edit_of_sites_yml_is_live(hot: Stack) -> None:
+    old, new = (
+        "'http://127.0.0.1:9/'",
+        "'http://127.0.0.1:9/', {name: new, url: 'tcp://127.0.0.1:9'}",
+    )
+    with edited(hot.sites, old, new) as at:
+        follows(lambda: "tcp://127.0.0.1:9" in probed(hot, "new"), "the new site", at)
+        with edited(hot.sites, "tcp://127.0.0.1:9", "tcp://127.0.0.1:10") as at:
+            follows(lambda: "tcp://127.0.0.1:10" in probed(hot, "new"), "the new URL", at)
+        with edited(hot.sites, "name: new,", "name: new, every: 31s, timeout: 3s,") as at:
+            follows(lambda: scraped(hot) == {"15s", "31s"}, "the new batch", at)
+        at = time.monotonic()
+        follows(lambda: scraped(hot) == {"15s"}, "the batch is gone", at)
+    at = time.monotonic()
+    follows(lambda: not probed(hot, "new"), "the site is gone", at)
+
+
 def test_edit_of_people_yml_is_live(hot: Stack) -> None:
     # A webhook's address is a secret that newer versions do not show: a name is seen by both.
     with edited(hot.people, "name: pro,", "name: prompt,") as at:
