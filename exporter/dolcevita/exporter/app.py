@@ -5,7 +5,7 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,8 +53,6 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def run(
@@ -172,7 +170,8 @@ class Exporter:
 
     def app(self) -> web.Application:
         """The aiohttp application; it follows the files while it runs."""
-        app = web.Application(middlewares=[_secure])
+        app = web.Application()
+        app.on_response_prepare.append(_secure)
         app.add_routes(
             [
                 *self.pages.routes(),
@@ -328,9 +327,7 @@ def _metrics(*texts: str) -> web.Response:
     return web.Response(body="".join(texts).encode(), headers=headers)
 
 
-@web.middleware
-async def _secure(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
+async def _secure(request: web.Request, response: web.StreamResponse) -> None:
+    """On every answer, refusals included."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    return response
