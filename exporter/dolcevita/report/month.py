@@ -90,6 +90,16 @@ class Month:
         return [i.seconds(self.made) for i in self.incidents if i.outcome == "recovered"]
 
     @property
+    def mean_repair(self) -> float:
+        """Their mean, 0 without any."""
+        return sum(self.repairs) / len(self.repairs) if self.repairs else 0.0
+
+    @property
+    def missed(self) -> int:
+        """How many sites missed their objective."""
+        return sum(site.met is False for site in self.sites)
+
+    @property
     def ahead(self) -> list[tuple[str, str, float]]:
         """(site, 'certificate' or 'domain', days left), the nearest first."""
         found = [
@@ -139,6 +149,7 @@ async def month_of(
     vectors = asyncio.gather(
         ask(f"group by (site) (last_over_time(site:info{mine}{here}))", until),
         ask(f"last_over_time(incident:held:duration_seconds{mine}{since})", now),
+        ask(f"last_over_time(incident:told:duration_seconds{mine}{since})", now),
         ask(f"count_over_time(site:probe_success:avg1m{here})", until),
         ask(f"avg_over_time(site:probe_success:avg1m{here})", until),
         ask(f"quantile_over_time(0.5, {usual}{here})", until),
@@ -148,7 +159,7 @@ async def month_of(
         ask("last_over_time(site:certificate:days[1h])", now),
         ask("last_over_time(site:domain:days[1h])", now),
     )
-    (watched, held, *numbers), found = await asyncio.gather(
+    (watched, held, told, *numbers), found = await asyncio.gather(
         vectors, incidents(prometheus, start, until, now, owner.name)
     )
     objectives = {site.name: site.objective for site in config.sites}
@@ -173,8 +184,9 @@ async def month_of(
         )
         for name in names
     ]
-    waited = {(s.labels["site"], s.labels["since"]) for s in held if s.value > HELD}
-    spared = sum((incident.site, f"{incident.since:.0f}") in waited for incident in found)
+    waited = {_identity(series) for series in held if series.value > HELD}
+    known = {*map(_identity, held), *map(_identity, told)}
+    spared = sum(_waited(incident, waited, known, now) for incident in found)
     return Month(owner, first, start, until, end, now, sites, found, spared)
 
 
@@ -188,6 +200,21 @@ def _midnight(day: date, zone: ZoneInfo) -> float:
 
 def _by_site(found: Iterable[Series]) -> dict[str, float]:
     return {series.labels["site"]: series.value for series in found}
+
+
+def _identity(series: Series) -> tuple[str, str]:
+    return series.labels["site"], series.labels["since"]
+
+
+def _waited(
+    incident: Incident, waited: set[tuple[str, str]], told: set[tuple[str, str]], now: float
+) -> bool:
+    """Whether the end of an incident was kept for later, or is being kept now."""
+    identity = incident.site, f"{incident.since:.0f}"
+    if identity in told:
+        return identity in waited
+    kept = incident.outcome == "recovered" and incident.until is not None
+    return kept and now - (incident.until or now) > HELD
 
 
 def _inside(incident: Incident, start: float, until: float, now: float) -> float:

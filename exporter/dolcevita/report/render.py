@@ -54,6 +54,8 @@ def as_json(month: Month) -> str:
         "to": _iso(month.until),
         "made": _iso(month.made),
         "over": month.over,
+        "availability": month.availability,
+        "repair_seconds": round(month.mean_repair) if month.repairs else None,
         "sites": [_site(site) for site in month.sites],
         "incidents": [
             {
@@ -84,10 +86,20 @@ def _values(month: Month) -> dict[str, Any]:
         "month": month,
         "words": said,
         "title": said("report_title", month=said.month(month.first)).capitalize(),
+        "summary": _summary(said, month),
         "changed": partial(_changed, said),
         "runs_out": partial(_runs_out, said, month),
-        "mean": sum(month.repairs) / len(month.repairs) if month.repairs else 0.0,
+        "mean": month.mean_repair,
     }
+
+
+def _summary(said: Words, month: Month) -> str:
+    if not month.incidents:
+        told = said("report_quiet")
+    else:
+        count = said("incidents_count", len(month.incidents))
+        told = said("report_summary", incidents=count, lasted=said.lasting(month.down))
+    return f"{told} {said('report_missed', month.missed)}" if month.missed else told
 
 
 def _changed(said: Words, now: float | None, before: float | None) -> str:
@@ -103,8 +115,7 @@ def _changed(said: Words, now: float | None, before: float | None) -> str:
 
 def _runs_out(said: Words, month: Month, days: float) -> str:
     day = datetime.fromtimestamp(month.made, month.zone) + timedelta(days=days)
-    left = said("days_left", int(days))
-    return said("report_runs_out", day=f"{said.day(day)} {day.year}", left=left)
+    return said("report_runs_out", day=f"{said.day(day)} {day.year}", left=said.left(days))
 
 
 def _escaped(text: str) -> str:

@@ -68,6 +68,10 @@ class Words:
         first = next(i for i, (amount, _) in enumerate(units) if amount)
         return " ".join(f"{amount} {unit}" for amount, unit in units[first : first + 2] if amount)
 
+    def left(self, days: float) -> str:
+        """What is left of a certificate or domain."""
+        return self.texts["expired"] if days < 0 else self("days_left", int(days))
+
     def took(self, seconds: float) -> str:
         """A response time: 320 ms, 1.25 s."""
         if seconds < 0.9995:
