@@ -1,5 +1,6 @@
 """The status page without a browser: what it says, to whom, and how fast."""
 
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from dolcevita.exporter.app import Exporter
 from dolcevita.exporter.live import Live
@@ -14,6 +16,7 @@ from dolcevita.history import Incident
 from dolcevita.pages import pictures
 from dolcevita.pages.app import Sources
 from dolcevita.pages.memory import Past
+from dolcevita.pages.view import TITLED_DAYS
 from dolcevita.words import LANGUAGES, preferred, words
 from waiting import free_port
 from webserver import page, run, serving
@@ -124,22 +127,50 @@ notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
             exporter.pages.memories["Europe/Paris"] = Remembering(a_past(["blog of paul"]))
             link = f"/status/marie/{TOKEN}"
             texts = []
-            for path in ("", "/status.json", "/status.rss", "?owner=paul", "?site=blog+of+paul"):
-                response = await session.get(link + path)
-                assert response.status == 200
-                texts.append(await response.text())
-            badge = await session.get(f"{link}/badge/blog%20of%20paul.svg")
+            queries = ("", "?owner=paul", "?site=blog+of+paul", "?host=srv2", "?trouble=1")
+            for path in ("", "/status.json", "/status.rss"):
+                for query in queries:
+                    response = await session.get(link + path + query)
+                    assert response.status == 200
+                    # What was asked for is in the links to the other language.
+                    texts.append(re.sub(r"<nav.*</nav>", "", await response.text()))
+            closed = ("/badge/blog%20of%20paul.svg", "/site/blog%20of%20paul", "/metrics", "/sd")
+            statuses = {(await session.get(link + path)).status for path in closed}
             everything = await (await session.get("/")).text()
-            return texts, badge.status, everything
+            return texts, statuses, everything
 
-    texts, badge, everything = run(scenario())
+    texts, statuses, everything = run(scenario())
     assert "blog of paul" in everything and "pauls note" in everything
     assert "pauls work" in everything
     assert "a disk" in texts[0] and "<strong>srv1</strong>: a disk" in everything
-    assert "shop of marie" in texts[0] and "shop of marie" in texts[1]
+    assert "shop of marie" in texts[0] and "shop of marie" in texts[len(texts) // 3]
     for text in texts:
         assert "paul" not in text and "srv" not in text and "secret" not in text
-    assert badge == 404
+    assert statuses == {404}
+
+
+def test_an_owners_badge_opens_nothing_but_itself(tmp_path):
+    status = f"pages: [{{owner: marie, token: {TOKEN}}}, {{owner: paul, token: {TOKEN[::-1]}}}]"
+
+    async def scenario():
+        async with showing(tmp_path, two_owners(), status) as (session, exporter):
+            alone = await session.get(f"/status/marie/{TOKEN}", params={"site": "shop of marie"})
+            (address,) = set(re.findall(r'"([^"]+\.svg)"', await alone.text())) - {"/status.svg"}
+            badge = await session.get(URL(address, encoded=True))
+            others = [
+                (await session.get(URL(path, encoded=True))).status
+                for path in (
+                    address.replace("shop%20of%20marie", "blog%20of%20paul"),
+                    address.replace("/marie/", "/paul/"),
+                    re.sub(r"/badge/\w+/", f"/badge/{'0' * 32}/", address),
+                    exporter.pages.file.status.pages[0].badge("blog of paul"),
+                )
+            ]
+            return address, badge.status, await badge.text(), others
+
+    address, status, text, others = run(scenario())
+    assert status == 200 and "shop of marie" in text
+    assert TOKEN not in address and others == [404] * 4
 
 
 @pytest.mark.parametrize(
@@ -172,7 +203,44 @@ def test_filters_work_without_a_script(tmp_path):
     of_paul, on_srv1, nowhere = run(scenario())
     assert "<h3><a" in of_paul and ">shop of marie</a>" not in of_paul
     assert ">shop of marie</a>" in on_srv1 and ">blog of paul</a>" not in on_srv1
-    assert "No site is like that." in nowhere
+    assert "No site matches." in nowhere
+
+
+def test_what_was_chosen_stays_and_can_be_unchosen(tmp_path):
+    entries = "".join(
+        f"- {{name: s{i}, owner: marie, url: 'http://127.0.0.1:9/{i}'}}\n" for i in range(8)
+    )
+
+    async def scenario():
+        async with serving(page()) as port:
+            sites = "sites:\n" + entries.replace(":9/", f":{port}/")
+            async with showing(tmp_path, sites) as (session, _):
+                for i in range(8):
+                    await session.get("/probe", params={"site": f"s{i}"})
+                query = {"trouble": "1", "lang": "fr"}
+                chosen = await (await session.get("/", params=query)).text()
+                one = await (await session.get("/", params={"site": "s1", "lang": "fr"})).text()
+                return chosen, one
+
+    chosen, one = run(scenario())
+    assert 'class="site ' not in chosen
+    assert '<input type="checkbox" name="trouble" value="1" checked>' in chosen
+    assert 'href="?lang=en&amp;trouble=1"' in chosen
+    assert 'href="?lang=fr&amp;site=s1"' in one and 'href="?lang=fr"' in one
+    assert "<title>État des services: s1 : En ligne</title>" in one
+
+
+def test_refusals_too_are_sent_with_the_security_policy(tmp_path):
+    async def scenario():
+        async with showing(tmp_path, two_owners()) as (session, _):
+            return [
+                (await session.get(path)).headers
+                for path in ("/badge/none.svg", "/status/marie/wrong", "/nothing", "/site/none")
+            ]
+
+    for headers in run(scenario()):
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_the_link_to_a_site_shows_no_query(tmp_path):
@@ -248,7 +316,7 @@ def test_500_sites_render_in_300_ms_and_500_kB(tmp_path):
             # The best of some: other tests run on the same cores.
             for _ in range(5):
                 begin, begin_waiting = time.process_time(), time.monotonic()
-                response = await session.get("/", headers={"Accept-Language": "en"})
+                response = await session.get("/", headers={"Accept-Language": "fr"})
                 text = await response.text()
                 took.append(time.process_time() - begin)
                 waited.append(time.monotonic() - begin_waiting)
@@ -259,6 +327,7 @@ def test_500_sites_render_in_300_ms_and_500_kB(tmp_path):
     assert took < 0.3
     assert waited < 3, "on a machine that has other things to do"
     assert len(text.encode()) < 500_000
+    assert text.count("<title>") == 1 + TITLED_DAYS, "the newest days still tell of their incidents"
 
 
 class Remembering:

@@ -1,5 +1,7 @@
 """status.yml: the pages of owners, planned maintenance, and notes. It may be missing."""
 
+import hashlib
+import hmac
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -39,6 +41,15 @@ class OwnerPage:
     def path(self) -> str:
         """Where the page is, from the beginning of the server; the token in it is the secret."""
         return f"/status/{quote(self.owner, safe='')}/{self.token}"
+
+    def badge_key(self, site: str) -> str:
+        """What opens the badge of one site and nothing else: a page with it shows no token."""
+        return hmac.new(self.token.encode(), site.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def badge(self, site: str) -> str:
+        """Where the badge of a site is, from the beginning of the server."""
+        owner, name = quote(self.owner, safe=""), quote(site, safe="")
+        return f"/status/{owner}/badge/{self.badge_key(site)}/{name}.svg"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -23,7 +23,17 @@ from dolcevita.history import NoAnswer, Prometheus
 from dolcevita.pages import feeds
 from dolcevita.pages.memory import Memory, Past
 from dolcevita.pages.silences import Silences
-from dolcevita.pages.view import OLD, SHOWN_INCIDENTS, STATES, Seen, View, Wanted, headline, view
+from dolcevita.pages.view import (
+    OLD,
+    SHOWN_INCIDENTS,
+    STATES,
+    Seen,
+    View,
+    Wanted,
+    headline,
+    told,
+    view,
+)
 from dolcevita.report import STYLE_HASH, as_html, month_of, parse_month
 from dolcevita.words import LANGUAGES, Words, preferred, words
 
@@ -115,6 +125,8 @@ class Pages:
             web.get(f"{owner}/logo", self.logo),
             web.get(f"{owner}/brand.css", self.brand),
             web.get(owner + r"/report/{month:\d{4}-\d\d}", self.report),
+            web.get("/badge/{site:.+}.svg", self.badge),
+            web.get("/status/{owner}/badge/{key:[0-9a-f]+}/{site:.+}.svg", self.badge),
             *(
                 web.get(prefix + path, handler)
                 for prefix, front in (("", "/"), (owner, ""))
@@ -122,7 +134,6 @@ class Pages:
                     (front, self.page),
                     ("/status.json", self.json),
                     ("/status.rss", self.rss),
-                    ("/badge/{site:.+}.svg", self.badge),
                 )
             ),
         ]
@@ -160,7 +171,7 @@ class Pages:
 
     async def page(self, request: web.Request) -> web.Response:
         """The page as HTML."""
-        shown = await self._shown(request)
+        shown = await self._visit(request)
         said = _words(request)
         title = shown.page.title if shown.page else ""
         async with self.one_at_a_time:
@@ -177,12 +188,12 @@ class Pages:
 
     async def json(self, request: web.Request) -> web.Response:
         """The page as JSON."""
-        shown = await self._shown(request)
+        shown = await self._visit(request)
         return web.json_response(feeds.as_json(shown.found, shown.now, shown.past is not None))
 
     async def rss(self, request: web.Request) -> web.Response:
         """The incidents as RSS 2.0."""
-        shown = await self._shown(request)
+        shown = await self._visit(request)
         said = _words(request)
         text = _FEED.render(
             words=said,
@@ -197,7 +208,7 @@ class Pages:
     async def badge(self, request: web.Request) -> web.Response:
         """The state of one site as a picture for other pages. 404 where it is not to be seen."""
         name = request.match_info["site"]
-        shown = await self._shown(request, Wanted(site=name))
+        shown = await self._shown(self._badge_page(request, name), Wanted(site=name))
         if not shown.found.rows:
             raise web.HTTPNotFound(text="No such site.\n")
         state = shown.found.rows[0].state
@@ -264,17 +275,28 @@ class Pages:
                 return page
         raise web.HTTPNotFound(text="There is no such page.\n")
 
-    async def _shown(self, request: web.Request, wanted: Wanted | None = None) -> Shown:
-        page = self._owner_page(request)
+    def _badge_page(self, request: web.Request, site: str) -> OwnerPage | None:
+        """The page that the badge of `site` belongs to, None for that of everything. Raises 404."""
+        owner, key = request.match_info.get("owner"), request.match_info.get("key", "")
+        if owner is None:
+            return None
+        for page in self.file.look(self.live.config).pages:
+            if hmac.compare_digest(page.badge_key(site), key) and page.owner == owner:
+                return page
+        raise web.HTTPNotFound(text="No such site.\n")
+
+    async def _visit(self, request: web.Request) -> Shown:
+        query = request.query
+        wanted = Wanted(
+            query.get("owner", ""),
+            query.get("host", ""),
+            query.get("site", ""),
+            bool(query.get("trouble")),
+        )
+        return await self._shown(self._owner_page(request), wanted)
+
+    async def _shown(self, page: OwnerPage | None, wanted: Wanted) -> Shown:
         config, now = self.live.config, time.time()
-        if wanted is None:
-            query = request.query
-            wanted = Wanted(
-                query.get("owner", ""),
-                query.get("host", ""),
-                query.get("site", ""),
-                bool(query.get("trouble")),
-            )
         sites: tuple[Site, ...] = config.sites
         if page:
             sites = tuple(site for site in sites if site.owner == page.owner)
@@ -316,22 +338,35 @@ class Pages:
 
 
 def _html(shown: Shown, said: Words, language: str, title: str, notices: list[str]) -> str:
-    found, wanted = shown.found, shown.wanted
+    found, wanted, page = shown.found, shown.wanted, shown.page
+    chosen = {"lang": language} if language in LANGUAGES else {}
     worst = next((state for state in STATES if found.counts[state]), "unknown")
+
+    def href(**query: str) -> str:
+        """The page with another query; a language that was chosen stays."""
+        query = {name: value for name, value in (chosen | query).items() if value}
+        # Without the path, which an owner's page would repeat for each of hundreds of sites.
+        return f"?{urlencode(query)}" if query else shown.base or "/"
+
     return _PAGE.render(
         words=said,
-        language=language if language in LANGUAGES else "",
+        language=chosen.get("lang", ""),
         heading=title or said("title"),
-        headline=headline(found, said),
+        headline=headline(found, wanted, said),
         worst=worst,
         notices=notices,
         notes=_notes(shown),
         view=found,
         wanted=wanted,
-        filters=len(found.owners) > 1 or len(found.hosts) > 1 or len(found.rows) > 5,
-        page=shown.page,
+        # What is chosen can be unchosen.
+        filters=max(len(found.owners), len(found.hosts), len(found.rows) / 5) > 1
+        or wanted != Wanted(),
+        page=page,
         base=shown.base,
-        badge=f"{shown.base}/badge/{quote(wanted.site, safe='')}.svg",
+        href=href,
+        badge=page.badge(wanted.site) if page else f"/badge/{quote(wanted.site, safe='')}.svg",
+        evidence=lambda site: f"/site/{quote(site, safe='')}",
+        told=lambda day: told(day, said, shown.now, shown.zone),
         past=shown.past,
         now=shown.now,
         zone=shown.zone,

@@ -22,8 +22,10 @@ STATES = ("down", "failing", "maintenance", "unknown", "fine")
 BAD = 0.95
 """A day on which a site answered for less than this part of the time is a bad one."""
 
-TITLED_DAYS = 600
-"""Days with trouble on a page that say so under a pointer; more would make the page large."""
+TITLED_DAYS = 200
+"""Days with trouble that say more under a pointer, the newest: all would make the page large."""
+
+TITLED_INCIDENTS = 5
 
 SHOWN_INCIDENTS = 50
 
@@ -57,7 +59,7 @@ class Day:
     place: int
     day: date
     ratio: float
-    incidents: int
+    incidents: Sequence[Incident]
     level: str
 
 
@@ -118,7 +120,11 @@ class View:
     maintenance: Sequence[Work]
     owners: Sequence[str]
     hosts: Sequence[str]
-    titles: bool
+    titled: frozenset[tuple[str, int]]
+
+    def titles(self, row: Row) -> list[Day]:
+        """The days of a row that say more under a pointer."""
+        return [day for day in row.trouble if (row.site.name, day.place) in self.titled]
 
 
 def view(
@@ -164,14 +170,17 @@ def view(
         maintenance=_together(works, [row.site for row in rows], hosts),
         owners=sorted({site.owner for site in watched}),
         hosts=sorted({site.host for site in watched if site.host}),
-        titles=sum(len(row.trouble) for row in rows) <= TITLED_DAYS,
+        titled=_newest(rows),
     )
 
 
-def headline(found: View, words: Words) -> str:
-    """How things are, in a sentence or two."""
+def headline(found: View, wanted: Wanted, words: Words) -> str:
+    """How what is wanted is, in a sentence or two."""
     if not found.rows:
-        return words("nothing_watched")
+        return words("nothing_watched" if wanted == Wanted() else "no_match")
+    if wanted.site:
+        (row,) = found.rows
+        return words("headline_site", site=row.site.name, state=words("state_" + row.state))
     said = [
         words(key, found.counts[state])
         for state, key in (
@@ -182,7 +191,34 @@ def headline(found: View, words: Words) -> str:
         )
         if found.counts[state]
     ]
-    return " ".join(said) or words("all_well")
+    return " ".join(said) or words("all_well" if wanted == Wanted() else "all_shown_well")
+
+
+def told(day: Day, words: Words, now: float, zone: ZoneInfo) -> str:
+    """What a day says under a pointer: how it went, then a line for each incident."""
+
+    def began(since: float) -> str:
+        of_day = datetime.fromtimestamp(since, zone).date() == day.day
+        return words.time(since, zone) if of_day else words.clock_short(since, zone)
+
+    lines = [
+        words(
+            "day_title",
+            day=words.day(day.day),
+            availability=words.percent(day.ratio),
+            incidents=words("incidents_count", len(day.incidents)),
+        ),
+        *(
+            words(
+                "day_incident",
+                at=began(incident.since),
+                lasted=words.lasting(incident.seconds(now)),
+                reason=words.reason(incident.reason),
+            )
+            for incident in day.incidents[:TITLED_INCIDENTS]
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def _matches(site: Site, wanted: Wanted) -> bool:
@@ -210,10 +246,10 @@ def _row(
     trouble, levels = [], []
     for place, ratio in enumerate(days):
         day = today - timedelta(days=DAYS - 1 - place)
-        level = _level(ratio, touched[day])
+        level = _level(ratio, day in touched)
         levels.append(level)
         if level in ("some", "bad"):
-            trouble.append(Day(place, day, ratio or 0.0, touched[day], level))
+            trouble.append(Day(place, day, ratio or 0.0, touched.get(day, ()), level))
     answers = past.answers.get(name, ()) if past else ()
     known = [answer for answer in answers if answer is not None]
     return Row(
@@ -256,7 +292,7 @@ def _state(
     return "fine" if seen.result.success else "failing"
 
 
-def _level(ratio: float | None, incidents: int) -> str:
+def _level(ratio: float | None, incidents: bool) -> str:
     if ratio is None:
         return "none"
     if ratio < BAD:
@@ -264,18 +300,25 @@ def _level(ratio: float | None, incidents: int) -> str:
     return "some" if incidents or ratio < 1 - 1e-9 else "fine"
 
 
-def _touched(incidents: Iterable[Incident], now: float, zone: ZoneInfo) -> dict[date, int]:
-    """How many incidents were open on a day, for the days on which any was."""
-    count: dict[date, int] = defaultdict(int)
+def _newest(rows: Iterable[Row]) -> frozenset[tuple[str, int]]:
+    days = sorted(((day.place, row.site.name) for row in rows for day in row.trouble), reverse=True)
+    return frozenset((name, place) for place, name in days[:TITLED_DAYS])
+
+
+def _touched(
+    incidents: Iterable[Incident], now: float, zone: ZoneInfo
+) -> dict[date, list[Incident]]:
+    """The incidents that were open on a day, for the days on which any was."""
+    found: dict[date, list[Incident]] = defaultdict(list)
     for incident in incidents:
         end = now if incident.until is None else incident.until
         day = datetime.fromtimestamp(incident.since, zone).date()
         last = datetime.fromtimestamp(end, zone).date()
         day = max(day, last - timedelta(days=DAYS))
         while day <= last:
-            count[day] += 1
+            found[day].append(incident)
             day += timedelta(days=1)
-    return count
+    return dict(found)
 
 
 def _link(site: Site) -> str:
