@@ -16,11 +16,15 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Outage:
-    """How many days ago it began, at ten in the morning, UTC; how many seconds it took; why."""
+    """How many days ago it began, at ten in the morning, UTC; how many seconds it took; why.
+
+    `planned` is one in maintenance.
+    """
 
     days_ago: int
     seconds: int
     reason: str
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ def _lines(site: Lived, now: int) -> Iterator[str]:
     for at in range(now - 600, now, 60):
         yield _line("site:certificate:days", name, site.certificate_days, at)
         yield _line("site:domain:days", name, site.domain_days, at)
+    planned = {
+        since
+        for outage, (since, _, _) in zip(site.outages, site.down(now), strict=True)
+        if outage.planned
+    }
     for since, until, reason in site.down(now):
         identity = {**name, "since": str(since)}
         incident = {**site.labels, "since": str(since), "reason": reason}
@@ -95,6 +104,8 @@ def _lines(site: Lived, now: int) -> Iterator[str]:
         yield _line("incident:opened:timestamp_seconds", incident, since, since + 25)
         ended = {**identity, "outcome": "recovered"}
         yield _line("incident:ended:timestamp_seconds", ended, until, until + 70)
+        if since in planned:
+            yield _line("incident:in_maintenance:info", identity, 1, since + 60)
         yield _line("incident:told:duration_seconds", told, until - since, until + 70)
         yield _line("incident:held:duration_seconds", incident, 4000, until + 4000)
 

@@ -13,7 +13,7 @@ class Incident:
     """One incident. `since` and `until` are unix seconds, `until` is None while it is open.
 
     `outcome` is '' while it is open, then 'recovered' or 'removed'. Owner, host and reason are
-    those of its first moment.
+    those of its first moment; `planned` says whether the site was worked on then.
     """
 
     site: str
@@ -23,6 +23,7 @@ class Incident:
     since: float
     until: float | None
     outcome: str
+    planned: bool = False
 
     def seconds(self, now: float) -> float:
         """How long it lasted, or lasts until `now`."""
@@ -38,16 +39,17 @@ async def incidents(
     """
     selector = f"{{owner={quoted(owner)}}}" if owner else ""
     reach = int(end - start + 90 * DAY)
-    opened, ended = await asyncio.gather(
+    # What is noted later may lie after the time that is asked about.
+    later = f"[{int(reach + now - end) + 1}s]"
+    opened, ended, planned = await asyncio.gather(
         prometheus.instant(
             f"last_over_time(incident:opened:timestamp_seconds{selector}[{reach}s])", end
         ),
-        # An end may lie after the time that is asked about.
-        prometheus.instant(
-            f"last_over_time(incident:ended:timestamp_seconds[{int(reach + now - end) + 1}s])", now
-        ),
+        prometheus.instant(f"last_over_time(incident:ended:timestamp_seconds{later})", now),
+        prometheus.instant(f"last_over_time(incident:in_maintenance:info{later})", now),
     )
     ends = {(s.labels["site"], s.labels["since"]): s for s in ended}
+    worked_on = {(s.labels["site"], s.labels["since"]) for s in planned}
     found = []
     for series in opened:
         labels = series.labels
@@ -60,6 +62,7 @@ async def incidents(
             since=float(labels["since"]),
             until=last.value if last else None,
             outcome=last.labels["outcome"] if last else "",
+            planned=(labels["site"], labels["since"]) in worked_on,
         )
         if incident.since < end and (incident.until is None or incident.until > start):
             found.append(incident)

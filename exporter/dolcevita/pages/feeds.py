@@ -33,6 +33,7 @@ def as_json(found: View, now: float, past_known: bool) -> dict[str, Any]:
                 "seconds": round(incident.seconds(now)),
                 "reason": incident.reason,
                 "outcome": incident.outcome or "open",
+                "planned": incident.planned,
             }
             for incident in found.incidents
         ],
@@ -57,7 +58,7 @@ def rss_entries(found: View, words: Words, now: float, most: int) -> list[dict[s
             "title": words(
                 "feed_began" if incident.until is None else "feed_ended",
                 site=incident.site,
-                reason=words.reason(incident.reason),
+                reason=words.why(incident.reason, incident.planned),
                 lasted=words.lasting(incident.seconds(now)),
             ),
             "id": f"{incident.site}/{incident.since:.0f}/{incident.outcome or 'open'}",

@@ -213,7 +213,7 @@ def told(day: Day, words: Words, now: float, zone: ZoneInfo) -> str:
                 "day_incident",
                 at=began(incident.since),
                 lasted=words.lasting(incident.seconds(now)),
-                reason=words.reason(incident.reason),
+                reason=words.why(incident.reason, incident.planned),
             )
             for incident in day.incidents[:TITLED_INCIDENTS]
         ),

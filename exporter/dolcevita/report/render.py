@@ -34,9 +34,13 @@ STYLE_HASH = "sha256-" + base64.b64encode(hashlib.sha256(STYLE.encode()).digest(
 """The style inside of the page, as a content security policy names it."""
 
 
-def as_html(month: Month) -> str:
-    """One file without anything beside it, that prints and can be mailed."""
-    return _HTML.get_template("report.html").render(_values(month), style=Markup(STYLE))
+def as_html(month: Month, address: str = "") -> str:
+    """One file without anything beside it, that prints and can be mailed.
+
+    `address` is where it is on the web, '' for nowhere.
+    """
+    values = _values(month) | {"style": Markup(STYLE), "address": address}
+    return _HTML.get_template("report.html").render(values)
 
 
 def as_markdown(month: Month) -> str:
@@ -65,6 +69,7 @@ def as_json(month: Month) -> str:
                 "seconds": round(incident.seconds(month.made)),
                 "reason": incident.reason,
                 "outcome": incident.outcome or "open",
+                "planned": incident.planned,
             }
             for incident in month.incidents
         ],

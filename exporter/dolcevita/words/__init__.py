@@ -43,6 +43,10 @@ class Words:
         """Why a site failed, `reason` being the word that metrics have for it."""
         return self.reasons.get(reason) or (reason if reason else self.reasons["unknown"])
 
+    def why(self, reason: str, planned: bool) -> str:
+        """Why a site failed, and whether it was being worked on."""
+        return self.reason(reason) + (f", {self.texts['planned']}" if planned else "")
+
     def number(self, value: float, digits: int = 0) -> str:
         text = f"{value:,.{digits}f}"
         if self.language == "fr":
