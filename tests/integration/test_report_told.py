@@ -1,14 +1,18 @@
 """The month's report told by itself: once, on the first morning that reaches its owner, by mail.
 
+The mail has the report itself, made before it is told.
+
 The rules take the time from a clock that was set: it is the first of a month, shortly before seven.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from html import unescape
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +30,8 @@ from waiting import free_port, until
 
 PARIS = ZoneInfo("Europe/Paris")
 TOKEN = "5f1e0d9c8b7a69584736"
+SHOP = "shop {{ .Labels.owner }} <b>&"
+"""A name that neither a template nor a browser may take for its own."""
 SETTLE = 10
 """Seconds in which a second message would have come: groups are told within fractions of one."""
 
@@ -42,6 +48,13 @@ class Mailbox:
         self.mails.append((time.time(), mail))
         return "250 OK"
 
+    def page_to(self, address: str) -> str:
+        """The HTML of the only mail to somebody."""
+        (mail,) = [mail for _, mail in self.mails if mail["To"] == address]
+        body = mail.get_body(("html",))
+        assert body
+        return str(body.get_content())
+
     def to(self, address: str) -> list[tuple[float, str, str]]:
         """(unix seconds, subject, text) of what somebody was sent."""
         found = []
@@ -50,6 +63,17 @@ class Mailbox:
             if mail["To"] == address and body:
                 found.append((at, str(mail["Subject"]), str(body.get_content()).strip()))
         return found
+
+
+def told_of(page: str) -> list[list[str]]:
+    """Site, length and reason of each incident in a report."""
+    found = []
+    for row in re.findall(r"<tr>.*?</tr>", page):
+        cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+        texts = [unescape(re.sub(r"<[^>]+>", "", cell)) for cell in cells]
+        if any("erreur" in text for text in texts):
+            found.append([texts[0], texts[2], texts[3]])
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,13 +124,13 @@ owners:
     folder = tmp_path_factory.mktemp("report")
     host = Host(folder / "host")
     host.start()
-    sites = f"sites: [{{name: shop, url: '{host.url}/', owner: marie, every: 1s, timeout: 1s}}]"
+    sites = f"sites: [{{name: '{SHOP}', url: '{host.url}/', owner: marie, every: 1s, timeout: 1s}}]"
     stack = Stack(folder / "project", programs, sites, people)
     base = stack.folder / "alertmanager/alertmanager.yml"
     base.write_text(base.read_text().replace("localhost:25", f"127.0.0.1:{port}"))
     page = f"{{owner: marie, token: {TOKEN}}}"
     (stack.folder / "status.yml").write_text(f"url: {stack.exporter_url}\npages: [{page}]\n")
-    labels = {"site": "shop", "owner": "marie", "provider": "p", "instance": f"{host.url}/"}
+    labels = {"site": SHOP, "owner": "marie", "provider": "p", "instance": f"{host.url}/"}
     lived = Lived(labels, (Outage(2, 1500, "tls"),), watched_days=5)
     seeded = write(stack.settings.data / "prometheus", [lived], programs)
     ((since, _, _),) = lived.down(seeded)
@@ -139,6 +163,10 @@ def test_an_owner_is_told_once_a_month_and_never_in_quiet_hours(morning: Morning
     report = requests.get(link, timeout=10)
     assert report.status_code == 200
     assert "25 min" in report.text and "erreur TLS" in report.text
+    mailed = morning.mailbox.page_to(marie)
+    assert mailed.count("<!doctype html>") == 1 and "<style>" in mailed
+    assert f'href="{link}"' in mailed
+    assert told_of(mailed) == told_of(report.text) == [[SHOP, "25 min", "erreur TLS"]]
 
     stack.kill("prometheus", "alertmanager", "courier")
     stack.start("alertmanager", "prometheus", "courier")

@@ -53,6 +53,9 @@ LINKS = "links.tmpl"
 """A template beside the compiled file. Alertmanager shows its configuration to whoever asks, its
 templates to nobody."""
 
+REPORTS = "reports.tmpl"
+"""Another one, with the pages of reports that are to be mailed (dolcevita.courier.reports)."""
+
 
 def compile(
     config: Config,
@@ -61,14 +64,15 @@ def compile(
     courier_url: str,
     now: datetime,
     pages: Mapping[str, str] = {},
+    reports: str = "",
 ) -> str:
     """The text of a file that `amtool check-config` accepts.
 
     `templates` is the folder of the message templates as Alertmanager sees it, `courier_url`
     where Alertmanager reaches the courier, `now` (aware) decides which years' holidays and
     which absences are in, `pages` are the secret addresses of owners' pages: `write_with_links`
-    puts them beside the file. Raises ConfigError when the base file or a secret's file is at
-    fault.
+    puts them beside the file, where `reports` is the text of REPORTS, '' for none. Raises
+    ConfigError when the base file or a secret's file is at fault.
     """
     source = read(base)
     data = _checked(source)
@@ -88,6 +92,7 @@ def compile(
     data["templates"] = [
         *(_template_path(str(entry), base, templates) for entry in data.get("templates") or []),
         *([LINKS] if pages else []),
+        *([REPORTS] if reports else []),
     ]
     body = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
@@ -95,7 +100,9 @@ def compile(
     head = f"# Compiled by dolcevita from people.yml and {base.name}: edit those, not this.\n"
     if pages:
         # A new link is a new file to Alertmanager, and so a reload.
-        head += f"# Links: {hashlib.sha256(_links(pages).encode()).hexdigest()[:16]}\n"
+        head += f"# Links: {_short_hash(_links(pages))}\n"
+    if reports:
+        head += f"# Reports: {_short_hash(reports)}\n"
     return head + body
 
 
@@ -107,6 +114,14 @@ def write_with_links(path: Path, text: str, pages: Mapping[str, str]) -> None:
     write(path, text)
     if not pages:
         links.unlink(missing_ok=True)
+
+
+def reports_beside(path: Path) -> str:
+    """The text of REPORTS beside a compiled file, '' for none."""
+    try:
+        return path.with_name(REPORTS).read_text()
+    except OSError:
+        return ""
 
 
 def write(path: Path, text: str) -> None:
@@ -154,6 +169,10 @@ def check(text: str, amtool: Path, config: Config, base: Path) -> None:
             if refused:
                 problems.append(_blame(channel, refused))
     raise ConfigError(problems or [Problem(str(base), 0, f"Alertmanager refuses it: {words}")])
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _links(pages: Mapping[str, str]) -> str:

@@ -16,11 +16,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from dolcevita.alerting import compile as compiler
 from dolcevita.config import UserError
 from dolcevita.config.status_file import StatusFile
-from dolcevita.courier import guard, maintenance
+from dolcevita.courier import guard, maintenance, reports
 from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.configuration import Configuration, Files, build
 from dolcevita.courier.notify import Deliveries, UnknownChannel
-from dolcevita.history.prometheus import NoAnswer, Prometheus
+from dolcevita.history import NoAnswer, Prometheus
 
 SHUTDOWN_SECONDS = 5.0
 EVERYWHERE = ("", "0.0.0.0", "::")
@@ -99,6 +99,11 @@ async def _serve(
                 guard.watch_cluster(alertmanager),
                 maintenance.keep(
                     alertmanager, StatusFile(files.status), lambda: configuration.config
+                ),
+                reports.keep(
+                    Prometheus(session, prometheus_url, reports.SECONDS),
+                    files.reports,
+                    lambda: (configuration.config, configuration.pages),
                 ),
             )
         finally:

@@ -49,6 +49,10 @@ class Files:
     def messages(self) -> Path:
         return self.base.parent / "templates"
 
+    @property
+    def reports(self) -> Path:
+        return self.output.with_name(compiler.REPORTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -67,7 +71,8 @@ def build(files: Files, status: StatusFile, courier_url: str, now: datetime) -> 
     """
     config = load(files.sites, files.people, KINDS, PLANNED)
     pages = status.look(config).addresses
-    text = compiler.compile(config, files.base, files.templates, courier_url, now, pages)
+    reports = compiler.reports_beside(files.output)
+    text = compiler.compile(config, files.base, files.templates, courier_url, now, pages, reports)
     if files.amtool and text != _read(files.output):
         compiler.check(text, files.amtool, config, files.base)
     return Built(config, text, pages)
@@ -201,7 +206,7 @@ class Configuration:
 
     def _own_files(self) -> Iterable[Path]:
         files = self.files
-        yield from (files.sites, files.people, files.base, files.status)
+        yield from (files.sites, files.people, files.base, files.status, files.reports)
         yield from sorted(files.messages.glob("*"))
 
     def _refusal(self, words: str) -> Problem:

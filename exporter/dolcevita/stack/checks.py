@@ -58,6 +58,7 @@ def compiled_alertmanager(settings: Settings) -> tuple[Config, str]:
         settings.url("courier"),
         datetime.now(UTC),
         pages(settings, config),
+        alertmanager.reports_beside(settings.compiled),
     )
     return config, text
 

@@ -73,7 +73,7 @@ def prepare(
     programs = programs or find_programs(settings.data, say)
     alertmanager.check(compiled_text, programs.amtool, config, settings.alertmanager_base)
     _promtool_check(settings, programs)
-    compiled = settings.data / "alertmanager.yml"
+    compiled = settings.compiled
     alertmanager.write_with_links(compiled, compiled_text, checks.pages(settings, config))
     write_prometheus_config(settings)
     started = [

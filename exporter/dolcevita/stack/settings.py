@@ -61,6 +61,11 @@ class Settings:
         return self.folder / "alertmanager/alertmanager.yml"
 
     @property
+    def compiled(self) -> Path:
+        """What Alertmanager runs on."""
+        return self.data / "alertmanager.yml"
+
+    @property
     def dashboards(self) -> Path:
         return self.folder / "grafana/dashboards" / self.language
 
