@@ -1,9 +1,11 @@
 """The status page without a browser: what it says, to whom, and how fast."""
 
+import json
 import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from aiohttp import ClientSession
@@ -119,7 +121,9 @@ pages: [{{owner: marie, token: {TOKEN}, name: Marie}}]
 maintenance:
   - {{sites: [blog of paul], from: "2026-01-01 10:00", for: 900w, because: pauls work}}
   - {{hosts: [srv1], from: "2026-01-01 10:00", for: 900w, because: a disk}}
-notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
+notes:
+  - {{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}
+  - {{at: "2026-01-01 10:00", owners: [marie], text: "a <b>note</b> & more"}}
 """
 
     async def scenario():
@@ -144,6 +148,11 @@ notes: [{{at: "2026-01-01 10:00", owners: [paul], text: pauls note}}]
     assert "pauls work" in everything
     assert "a disk" in texts[0] and "<strong>srv1</strong>: a disk" in everything
     assert "shop of marie" in texts[0] and "shop of marie" in texts[len(texts) // 3]
+    rss = ElementTree.fromstring(texts[-1])
+    titles = [item.findtext("title") or "" for item in rss.iter("item")]
+    assert "a <b>note</b> & more" in titles
+    assert any("Maintenance of shop of marie" in title and "a disk" in title for title in titles)
+    assert [note["text"] for note in json.loads(texts[5])["notes"]] == ["a <b>note</b> & more"]
     for text in texts:
         assert "paul" not in text and "srv" not in text and "secret" not in text
     assert statuses == {404}
@@ -432,5 +441,8 @@ def test_numbers_are_written_as_people_write_them():
         "0 s", "59 s", "1 min", "1 h", "1 h 30 min", "1 d 1 h",
     ]  # fmt: skip
     assert [english.took(s) for s in (0.0321, 0.9999, 1.5)] == ["32 ms", "1.00 s", "1.50 s"]
+    assert [english.left(days) for days in (61.5, 1.5, 0.5, -0.5)] == [
+        "61 days", "1 day", "0 days", "expired",
+    ]  # fmt: skip
     assert french("incidents_count", 0) == "0 incident"
     assert english("incidents_count", 0) == "0 incidents"

@@ -189,17 +189,20 @@ class Pages:
     async def json(self, request: web.Request) -> web.Response:
         """The page as JSON."""
         shown = await self._visit(request)
-        return web.json_response(feeds.as_json(shown.found, shown.now, shown.past is not None))
+        data = feeds.as_json(shown.found, _notes(shown), shown.now, shown.past is not None)
+        return web.json_response(data)
 
     async def rss(self, request: web.Request) -> web.Response:
-        """The incidents as RSS 2.0."""
+        """Maintenance, notes and incidents as RSS 2.0."""
         shown = await self._visit(request)
         said = _words(request)
         text = _FEED.render(
             words=said,
             heading=(shown.page.title if shown.page else "") or said("title"),
             link=(shown.status.url or str(request.url.origin())) + (shown.base or "/"),
-            entries=feeds.rss_entries(shown.found, said, shown.now, SHOWN_INCIDENTS),
+            entries=feeds.rss_entries(
+                shown.found, _notes(shown), said, shown.now, shown.zone, SHOWN_INCIDENTS
+            ),
         )
         return web.Response(
             text=text, content_type="application/rss+xml", headers={"Vary": "Accept-Language"}

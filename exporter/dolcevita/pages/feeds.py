@@ -1,12 +1,14 @@
 """The page for programs: JSON, RSS and badges."""
 
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from dolcevita.history import Incident
+from dolcevita.config.status import Note
 from dolcevita.pages.view import Row, View
 from dolcevita.words import Words
 
@@ -19,7 +21,7 @@ BADGE_COLOURS = {
 }
 
 
-def as_json(found: View, now: float, past_known: bool) -> dict[str, Any]:
+def as_json(found: View, notes: Iterable[Note], now: float, past_known: bool) -> dict[str, Any]:
     """Names as in sites.yml, times as RFC 3339, lengths in seconds, null for what is not known."""
     return {
         "at": _iso(now),
@@ -48,12 +50,43 @@ def as_json(found: View, now: float, past_known: bool) -> dict[str, Any]:
             }
             for work in found.maintenance
         ],
+        "notes": [{"at": _iso(note.at), "text": note.text} for note in notes],
     }
 
 
-def rss_entries(found: View, words: Words, now: float, most: int) -> list[dict[str, str]]:
-    """The items of the feed, newest first: one when an incident begins, another when it ends."""
-    return [
+def rss_entries(
+    found: View, notes: Iterable[Note], words: Words, now: float, zone: ZoneInfo, most: int
+) -> list[dict[str, str]]:
+    """The items of the feed: planned work and notes, then the incidents, newest first.
+
+    An incident is one when it begins and another when it ends.
+    """
+    works = [
+        {
+            "title": words(
+                "feed_maintenance",
+                names=", ".join(work.names),
+                because=work.because,
+                when=words(
+                    "maintenance_planned",
+                    start=words.clock(work.start, zone),
+                    end=words.clock(work.end, zone),
+                ),
+            ),
+            "id": f"maintenance/{'/'.join(work.names)}/{work.start:.0f}",
+            "at": "",
+        }
+        for work in found.maintenance
+    ]
+    told = [
+        {
+            "title": note.text,
+            "id": f"note/{note.at:.0f}/{zlib.crc32(note.text.encode()):08x}",
+            "at": _rfc822(note.at),
+        }
+        for note in notes
+    ]
+    incidents = [
         {
             "title": words(
                 "feed_began" if incident.until is None else "feed_ended",
@@ -62,10 +95,11 @@ def rss_entries(found: View, words: Words, now: float, most: int) -> list[dict[s
                 lasted=words.lasting(incident.seconds(now)),
             ),
             "id": f"{incident.site}/{incident.since:.0f}/{incident.outcome or 'open'}",
-            "at": _rfc822(incident),
+            "at": _rfc822(incident.since if incident.until is None else incident.until),
         }
         for incident in found.incidents[:most]
     ]
+    return [*works, *told, *incidents]
 
 
 def badge(name: str, state: str, text: str) -> Mapping[str, Any]:
@@ -99,6 +133,5 @@ def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _rfc822(incident: Incident) -> str:
-    at = incident.since if incident.until is None else incident.until
+def _rfc822(at: float) -> str:
     return format_datetime(datetime.fromtimestamp(at, UTC))
