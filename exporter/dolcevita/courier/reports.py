@@ -11,8 +11,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from dolcevita.alerting import compile as compiler
-from dolcevita.config import Config, Owner
-from dolcevita.history import NoAnswer, Prometheus
+from dolcevita.config import Config, Owner, UserError
+from dolcevita.history import Prometheus
 from dolcevita.report import Month, as_html, month_of
 from dolcevita.words import LANGUAGES
 
@@ -62,7 +62,8 @@ async def keep(prometheus: Prometheus, path: Path, current: Current) -> None:
                 compiler.write(path, _template(made.values()))
                 log.info("wrote %s", path)
             failed = False
-        except NoAnswer as error:
+        # It costs a mail its page, and must cost nothing else.
+        except (UserError, OSError) as error:
             if not failed:
                 log.warning("Reports are not made at the moment: %s", error)
             failed = True
