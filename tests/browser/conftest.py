@@ -25,6 +25,7 @@ from running import Stack
 from waiting import free_port, until
 
 TOKEN = "f3b0c44298fc1c149afb"
+LONG = "newsletter-of-the-association-of-friends-of-the-old-mill.example.com"
 
 PEOPLE = """
 providers: [{name: infogerance, notify: [{webhook: "http://127.0.0.1:9/"}]}]
@@ -103,11 +104,12 @@ def watched(
     fine = f"http://127.0.0.1:{server.server_address[1]}"
     stories = [
         ("shop", "marie", "srv1", (Outage(3, 1500, "timeout"), Outage(40, 9000, "connect"))),
-        ("blog", "marie", "srv1", (Outage(40, 9300, "connect"),)),
+        ("blog", "marie", "srv1", (Outage(40, 9300, "connect", planned=True),)),
         ("api", "marie", "srv2", (Outage(12, 45, "status"), Outage(25, 400, "tls"))),
         ("intranet", "marie", "srv2", ()),
         ("café <b>Léon</b>", "paul", "srv3", (Outage(20, 80000, "dns"),)),
         ("mail", "paul", "srv3", ()),
+        (LONG, "paul", "srv4", (Outage(8, 700, "timeout"),)),
     ]
     lived, entries = {}, []
     for place, (name, owner, host, outages) in enumerate(stories):
@@ -123,9 +125,10 @@ def watched(
             "instance": url,
         }
         days = 30 if name == "api" else 100
-        certificate = 12.5 if name == "shop" else 61.5
-        lived[name] = Lived(labels, outages, days, 0.08 * (place + 1), certificate)
-    sites = "defaults: {every: 1s, timeout: 1s}\nsites:\n" + "\n".join(entries) + "\n"
+        certificate = {"shop": 12.5, "api": -2.5}.get(name, 61.5)
+        domain = 30.5 if name == "blog" else 200
+        lived[name] = Lived(labels, outages, days, 0.08 * (place + 1), certificate, domain)
+    sites = "defaults: {every: 5s, timeout: 5s}\nsites:\n" + "\n".join(entries) + "\n"
     stack = Stack(tmp_path_factory.mktemp("stack") / "project", programs, sites, PEOPLE)
     (stack.folder / "status.yml").write_text(STATUS)
     (stack.folder / "logo.svg").write_text(LOGO)

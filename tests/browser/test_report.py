@@ -59,6 +59,14 @@ def test_the_json_report_holds_what_prometheus_holds(watched: Watched) -> None:
     ]
     found = [(i["site"], i["seconds"], i["reason"]) for i in data["incidents"]]
     assert sorted(found) == sorted((name, u - s, reason) for name, s, u, reason in lived)
+    assert all(i["planned"] == (i["site"] == "blog") for i in data["incidents"])
+    repairs = [u - s for _, s, u, _ in lived]
+    assert data["repair_seconds"] == (round(sum(repairs) / len(repairs)) if repairs else None)
+    weights = {name: site["watched_seconds"] for name, site in sites.items()}
+    assert data["availability"] == pytest.approx(
+        sum(sites[name]["availability"] * weight for name, weight in weights.items())
+        / sum(weights.values())
+    )
     for name, site in sites.items():
         label = f'{{site="{name}"}}'
         held = watched.value(
@@ -120,6 +128,12 @@ def test_an_owners_page_has_their_report(watched: Watched, browser: Browser, sho
     assert "mail" not in page.content() and "Léon" not in page.content()
     assert not [error for error in errors if "favicon" not in error and "404" not in error]
     page.screenshot(path=shots / "report-fr.png", full_page=True)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cell = page.locator("tbody td").first
+    assert "A répondu" in cell.evaluate("cell => getComputedStyle(cell, '::before').content")
+    assert not page.locator("thead").first.is_visible(), "each cell says what it is, instead"
+    page.screenshot(path=shots / "report-phone-fr.png", full_page=True)
     refused = page.goto(f"{watched.url}/status/marie/{TOKEN}/report/2019-13")
     assert refused and refused.status == 404
     page.close()

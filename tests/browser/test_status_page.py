@@ -1,16 +1,18 @@
 """The status page as visitors see it, over a stack with months of history."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from conftest import TOKEN, Watched
+from conftest import LONG, TOKEN, Watched
 from dolcevita.words import words
 from waiting import until
 
@@ -91,8 +93,10 @@ def test_it_shows_what_prometheus_holds(watched: Watched, browser: Browser) -> N
             held = watched.value(f'site:availability:ratio{{{label},window="90d"}}')
             if name != watched.down:
                 assert f"Availability {english.percent(held)}" in shown, name
-            days = int(watched.value(f"last_over_time(site:certificate:days{{{label}}}[1h])"))
-            assert f"Certificate {days} days" in shown
+            for what in ("certificate", "domain"):
+                days = watched.value(f"last_over_time(site:{what}:days{{{label}}}[1h])")
+                told = "expired" if days < 0 else f"{int(days)} days"
+                assert f"{what.capitalize()} {told}" in shown
     for name, lived in watched.lived.items():
         with visiting(browser, f"{watched.url}/?site={name}") as page:
             for window in DAYS:
@@ -114,16 +118,43 @@ def test_it_shows_what_prometheus_holds(watched: Watched, browser: Browser) -> N
             ):
                 assert english.reason(outage.reason) in line
                 assert english.lasting(outage.seconds) in line
+                assert ("during maintenance" in line) == outage.planned
+
+
+def test_answer_times_are_those_of_prometheus(watched: Watched, browser: Browser) -> None:
+    english = words("en")
+    for site in requests.get(f"{watched.url}/status.json", timeout=10).json()["sites"]:
+        if site["name"] != watched.down:
+            label = f'site="{site["name"]}"'
+            (held,) = watched.stack.query(f"site:probe_duration_seconds:median5m{{{label}}}[3m]")
+            assert site["answer_seconds"] in [float(value) for _, value in held["values"]]
+    hour = time.time() // 3600 * 3600
+    hours = 'site:probe_duration_seconds:median1h{site="shop"}[23h30m:1h]'
+    expected = set()
+    # The page may have asked before the hour was full.
+    for at in (hour, hour - 3600):
+        low, high = (
+            watched.value(f"{which}_over_time({hours} @ {at})") for which in ("min", "max")
+        )
+        expected.add(english("spark_label", low=english.took(low), high=english.took(high)))
+    with visiting(browser, f"{watched.url}/?site=shop") as page:
+        assert page.locator("svg.spark").get_attribute("aria-label") in expected
+        assert str(page.locator("svg.spark path").get_attribute("d")).startswith("M")
 
 
 def test_bars_have_a_stripe_for_each_day_that_went_badly(
     watched: Watched, browser: Browser
 ) -> None:
+    english = words("en")
     with visiting(browser, f"{watched.url}/?site=shop") as page:
         bar = page.locator("svg.bar")
         titles = bar.locator("title").all_text_contents()
         assert len(titles) == 2
-        assert all("1 incident" in title for title in titles)
+        for title, outage in zip(titles, watched.lived["shop"].outages[::-1], strict=True):
+            day, incident = title.splitlines()
+            assert "1 incident" in day
+            assert english.lasting(outage.seconds) in incident
+            assert english.reason(outage.reason) in incident
         held = watched.stack.query(
             'sum_over_time(site:answered:minutes{site="shop"}[90d])'
             ' / sum_over_time(site:known:minutes{site="shop"}[90d])'
@@ -152,7 +183,7 @@ def test_without_a_script_it_says_the_same_and_filters(watched: Watched, browser
         assert page.locator("li.site").count() == len(watched.lived)
         page.get_by_label("Owner").select_option("paul")
         page.get_by_role("button", name="Show").click()
-        assert page.locator("li.site").count() == 2
+        assert page.locator("li.site").count() == 3
         assert page.locator("noscript meta, meta[http-equiv=refresh]").count() == 1
 
 
@@ -178,10 +209,28 @@ def test_the_keyboard_reaches_everything(watched: Watched, browser: Browser) -> 
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "sites"
         reached = set()
-        for _ in range(30):
+        for _ in range(40):
             page.keyboard.press("Tab")
             reached.add(page.evaluate("document.activeElement.textContent.trim()"))
         assert set(watched.lived) <= reached
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_page_of_one_site_speaks_of_that_site(
+    watched: Watched, browser: Browser, look: str
+) -> None:
+    said = words(look[-2:])
+    for path in (f"/?site={LONG}", f"/status/marie/{TOKEN}?site=shop"):
+        with visiting(browser, watched.url + path, look) as page:
+            assert said("state_fine") in text(page, ".headline"), "though another is down"
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= LOOKS[look][0]["width"], "nothing scrolls sideways"
+            badge = page.locator("img[src*=badge]")
+            assert badge.evaluate("image => image.naturalWidth") > 0
+            assert TOKEN not in str(badge.get_attribute("src"))
+            assert not Axe().run(page).response["violations"]
+            page.get_by_role("link", name=said("back")).click()
+            assert page.locator("li.site").count() > 1
 
 
 @pytest.mark.parametrize("look", ["desktop-light-en", "phone-dark-en"])
