@@ -133,7 +133,6 @@ def test_an_owners_page_has_their_report(watched: Watched, browser: Browser, sho
     cell = page.locator("tbody td").first
     assert "A répondu" in cell.evaluate("cell => getComputedStyle(cell, '::before').content")
     assert not page.locator("thead").first.is_visible(), "each cell says what it is, instead"
-    page.screenshot(path=shots / "report-phone-fr.png", full_page=True)
     refused = page.goto(f"{watched.url}/status/marie/{TOKEN}/report/2019-13")
     assert refused and refused.status == 404
     page.close()

@@ -183,7 +183,7 @@ def test_without_a_script_it_says_the_same_and_filters(watched: Watched, browser
         assert page.locator("li.site").count() == len(watched.lived)
         page.get_by_label("Owner").select_option("paul")
         page.get_by_role("button", name="Show").click()
-        assert page.locator("li.site").count() == 3
+        until(lambda: page.locator("li.site").count() == 3, "the sites of paul only")
         assert page.locator("noscript meta, meta[http-equiv=refresh]").count() == 1
 
 
@@ -230,7 +230,7 @@ def test_the_page_of_one_site_speaks_of_that_site(
             assert TOKEN not in str(badge.get_attribute("src"))
             assert not Axe().run(page).response["violations"]
             page.get_by_role("link", name=said("back")).click()
-            assert page.locator("li.site").count() > 1
+            until(lambda: page.locator("li.site").count() > 1, "all sites again")
 
 
 @pytest.mark.parametrize("look", ["desktop-light-en", "phone-dark-en"])
