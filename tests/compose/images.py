@@ -21,6 +21,7 @@ PYTHON = f"dolcevita-test/python:{SUITE}"
 PROMETHEUS = "dolcevita-test/prometheus:newest"
 ALERTMANAGER = "dolcevita-test/alertmanager:newest"
 CADDY = "dolcevita-test/caddy:newest"
+VICTORIAMETRICS = "dolcevita-test/victoria-metrics:newest"
 GRAFANA = "dolcevita-test/grafana:none"
 EXPORTER = "dolcevita-test/exporter:this"
 BROWSER = "dolcevita-test/exporter:browser"
@@ -52,6 +53,15 @@ COPY busybox /bin/wget
 COPY caddy /usr/bin/
 RUN python3 -c "import os, struct; os.setxattr('/usr/bin/caddy', 'security.capability', \\
       struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0))"
+"""
+
+# As in the official image: wget, and a program that is the entry point.
+STORE_DOCKERFILE = """
+FROM {base}
+COPY busybox /bin/wget
+COPY victoria-metrics /victoria-metrics-prod
+RUN mkdir /victoria-metrics-data && chown 65534:65534 /victoria-metrics-data
+ENTRYPOINT ["/victoria-metrics-prod"]
 """
 
 # No Grafana is to be had here: this listens, is healthy, keeps a database as Grafana does, and
@@ -108,6 +118,15 @@ def build(environment: Mapping[str, str]) -> None:
             _build(environment, CADDY, CADDY_DOCKERFILE.format(base=PYTHON), Path(scratch))
             _build(environment, GRAFANA, GRAFANA_DOCKERFILE.format(base=PYTHON), Path(scratch))
         _docker(environment, "compose", "--project-directory", ROOT, "build", "exporter")
+
+
+def build_store(environment: Mapping[str, str]) -> None:
+    """Make the image of the store for years."""
+    package = debian_package("sid", "victoria-metrics")
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copy(package / "usr/bin/victoria-metrics", scratch)
+        shutil.copy(debian_package("sid", "busybox-static") / "usr/bin/busybox", scratch)
+        _build(environment, VICTORIAMETRICS, STORE_DOCKERFILE.format(base=PYTHON), Path(scratch))
 
 
 def _build_python(environment: Mapping[str, str]) -> None:
