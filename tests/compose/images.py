@@ -55,12 +55,11 @@ RUN python3 -c "import os, struct; os.setxattr('/usr/bin/caddy', 'security.capab
       struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0))"
 """
 
-# As in the official image: wget, and a program that is the entry point.
+# As in the official image: wget, and a program that is the entry point; no folder for its data.
 STORE_DOCKERFILE = """
 FROM {base}
 COPY busybox /bin/wget
 COPY victoria-metrics /victoria-metrics-prod
-RUN mkdir /victoria-metrics-data && chown 65534:65534 /victoria-metrics-data
 ENTRYPOINT ["/victoria-metrics-prod"]
 """
 

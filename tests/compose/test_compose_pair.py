@@ -1,4 +1,4 @@
-"""Two Prometheus, three Alertmanagers, a store, in containers: docker-compose.pair.yml as it stands.
+"""Two Prometheus, three Alertmanagers and a store in containers: docker-compose.pair.yml.
 
 What the members do when they die is tried with processes, in tests/integration/test_pairs.py. Here
 the overlay itself is: everything is healthy, finds each other, and outlives the one that leads.
