@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from waiting import until
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+EVERY = 0.05
 
 
 class Process:
@@ -28,6 +31,36 @@ class Process:
     def memory(self) -> int:
         """Bytes that are resident now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+
+
+def machine_cpu() -> float:
+    """CPU seconds that everything on this machine used so far ("proc_stat")."""
+    user, nice, system, _, _, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) * TICK
+
+
+class Pauses:
+    """How long somebody who wants to run every now and then had to wait for it."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Pauses":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(EVERY):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - before - EVERY)
+            before = now
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from bench import targets
-from bench.processes import Process
+from bench.processes import Pauses, Process, machine_cpu
 from binaries import version_ends
 from dolcevita.stack.packages import Programs
 from hosts import Host
@@ -38,7 +38,10 @@ DOWN_AFTER = 10
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; times in seconds, CPU in cores, memory in MB."""
+    """What was measured; times in seconds, CPU in cores, memory in MB.
+
+    `machine`: the CPU of everything on it, and the longest that anybody had to wait for some.
+    """
 
     sites: int
     every: float
@@ -55,6 +58,7 @@ class Figures:
     rule_evaluations_missed: float
     cpu: dict[str, float]
     memory: dict[str, int]
+    machine: tuple[float, float]
 
 
 def main() -> None:
@@ -89,12 +93,14 @@ def measure(folder: Path, programs: Programs, sites: int, every: int, seconds: f
         time.sleep(START_DELAY)
         processes = {name: Process(popen) for name, popen in stack.processes.items()}
         used = {name: process.cpu() for name, process in processes.items()}
-        begin = time.time()
-        pages = _outages(victims, received, begin, seconds)
+        begin, busy = time.time(), machine_cpu()
+        with Pauses() as pauses:
+            pages = _outages(victims, received, begin, seconds)
         passed = time.time() - begin
         cpu = {name: (p.cpu() - used[name]) / passed for name, p in processes.items()}
         memory = {name: p.memory() // 2**20 for name, p in processes.items()}
-        return _figures(stack, sites, every, passed, pages, cpu, memory)
+        machine = (machine_cpu() - busy) / passed, pauses.longest
+        return _figures(stack, sites, every, passed, pages, cpu, memory, machine)
 
 
 @contextmanager
@@ -167,6 +173,7 @@ def _figures(
     pages: Sequence[float],
     cpu: dict[str, float],
     memory: dict[str, int],
+    machine: tuple[float, float],
 ) -> Figures:
     window = f"{int(seconds)}s"
     ups = stack.query(f'count_over_time(up{{job="sites"}}[{window}])')
@@ -205,6 +212,7 @@ def _figures(
         ),
         cpu=cpu,
         memory=memory,
+        machine=machine,
     )
 
 
@@ -246,6 +254,10 @@ def told(figures: Figures) -> str:
         *(
             (f"{name}: cores, memory", f"{cores:.2f}, {f.memory[name]} MB")
             for name, cores in f.cpu.items()
+        ),
+        (
+            "the whole machine: cores, longest wait for one",
+            f"{f.machine[0]:.2f} of {os.cpu_count()}, {f.machine[1]:.2f} s",
         ),
     ]
     lines = ["| what | figure |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows), ""]

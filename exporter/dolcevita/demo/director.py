@@ -127,7 +127,7 @@ async def _play(story: Story, server: Server, quiet: Quiet, auto: bool) -> None:
 
 async def _seen(prometheus: Prometheus) -> None:
     """Until the shop was seen up, and the owner in quiet hours."""
-    query = f'site:probe_success:min{{site="{SITE}"}} == 1 and on () owner_reachable == 0'
+    query = f'probe_success{{site="{SITE}"}} == 1 and on () owner_reachable == 0'
     deadline = time.time() + SEEN_WITHIN
     while time.time() < deadline:
         with suppress(NoAnswer):
