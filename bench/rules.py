@@ -20,15 +20,13 @@ from statistics import median
 import requests
 import yaml
 
-from bench import targets
+from bench import crowd, targets
 from bench.processes import Process
 from binaries import version_ends
 from dolcevita.stack.packages import Programs
 from running import REPOSITORY, Stack
 from waiting import free_port, until
 
-PER_HOST = 20
-PER_OWNER = 100
 DEAREST = 0.01
 """Seconds from which on a rule is told."""
 
@@ -60,25 +58,10 @@ def _stack(
         os.environ["SSL_CERT_FILE"] = str(served.ca_file)
         nowhere = f"http://127.0.0.1:{free_port()}"
         origins = (served.http, served.https)
-        sites = [
-            {
-                "name": f"site{n}",
-                "url": f"{nowhere if n < failing else origins[n % 2]}/{n}",
-                "host": f"host{n // PER_HOST}",
-                "owner": f"owner{n // PER_OWNER}",
-            }
-            for n in range(count)
-        ]
-        anywhere = [{"webhook": nowhere}]
-        people = {
-            "providers": [{"name": "provider", "notify": anywhere}],
-            "owners": [
-                {"name": f"owner{n}", "notify": anywhere} for n in range(count // PER_OWNER + 1)
-            ],
-        }
-        text = yaml.safe_dump(
-            {"defaults": {"every": f"{every}s", "timeout": "10s"}, "sites": sites}
-        )
+        sites = crowd.sites(count, lambda n: nowhere if n < failing else origins[n % 2])
+        people = crowd.people(count, lambda name: nowhere)
+        defaults = {"every": f"{every}s", "timeout": "10s"}
+        text = yaml.safe_dump({"defaults": defaults, "sites": sites})
         stack = Stack(folder / "stack", programs, text, yaml.safe_dump(people), quick=False)
         exporter = stack.components["exporter"]
         arguments = exporter.command[exporter.command.index("serve") :]
@@ -126,10 +109,8 @@ def told(spent: Spent) -> str:
     lines = ["| rules | least | usual | longest |", "| --- | --- | --- | --- |"]
     for group, rules in sorted(spent.items(), key=lambda item: -median(item[1][""])):
         lines.append(_row(f"**{group}**", rules[""]))
-        dear = [(name, took) for name, took in rules.items() if name and median(took) >= DEAREST]
-        lines += [
-            _row(name, took) for name, took in sorted(dear, key=lambda item: -median(item[1]))
-        ]
+        dear = {name: took for name, took in rules.items() if name and median(took) >= DEAREST}
+        lines += [_row(name, dear[name]) for name in sorted(dear, key=lambda n: -median(dear[n]))]
     return "\n".join(lines)
 
 

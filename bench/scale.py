@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from bench import targets
+from bench import crowd, targets
 from bench.processes import Pauses, Process, machine_cpu
 from binaries import version_ends
 from dolcevita.stack.packages import Programs
@@ -30,8 +30,6 @@ from running import Stack
 from scene import START_DELAY
 from waiting import until
 
-PER_HOST = 20
-PER_OWNER = 100
 VICTIMS = 6
 DOWN_AFTER = 10
 
@@ -111,27 +109,12 @@ def _stack(
     with targets.serving(folder) as served, inbox() as received:
         os.environ["SSL_CERT_FILE"] = str(served.ca_file)
         origins = (served.http, served.https)
-        sites = [
-            {
-                "name": f"site{n}",
-                "url": f"{origins[n % 2]}/{n}",
-                "host": f"host{n // PER_HOST}",
-                "owner": f"owner{n // PER_OWNER}",
-            }
-            for n in range(count)
-        ]
+        sites = crowd.sites(count, lambda n: origins[n % 2])
         sites += [
             {"name": f"victim{n}", "url": victim.url, "host": f"victim{n}", "owner": "owner0"}
             for n, victim in enumerate(victims)
         ]
-        owners = range(count // PER_OWNER + 1)
-        people = {
-            "providers": [{"name": "provider", "notify": [{"webhook": received.address("page")}]}],
-            "owners": [
-                {"name": f"owner{n}", "notify": [{"webhook": received.address(f"owner{n}")}]}
-                for n in owners
-            ],
-        }
+        people = crowd.people(count, received.address)
         defaults = {"every": f"{every}s", "timeout": "10s", "down_after": f"{DOWN_AFTER}s"}
         text = yaml.safe_dump({"defaults": defaults, "sites": sites})
         stack = Stack(folder / "stack", programs, text, yaml.safe_dump(people), quick=False)
@@ -158,7 +141,7 @@ def _outages(victims: Sequence[Host], received: Inbox, begin: float, seconds: fl
 
     def pages(number: int) -> list[float]:
         site = f"victim{number}"
-        return [message.at for message in received.to("page") if site in message.of("site")]
+        return [message.at for message in received.to("provider") if site in message.of("site")]
 
     numbers = range(len(victims))
     until(lambda: all(map(pages, numbers)), lambda: f"every page\n{received.log()}", within=180)
