@@ -117,7 +117,10 @@ class Memory:
             ask("uplink:down == 1"),
             ask("site:availability:ratio"),
             ask("site:probe_duration_seconds:median5m"),
-            ask("site:probe_success:min and on (site) place:probe_success:min"),
+            ask(
+                "(site:verdict or on (site) site:probe_success:min)"
+                " and on (site) place:probe_success:min"
+            ),
             incidents(self.prometheus, now - DAYS * DAY, now, now),
         )
         windows: dict[str, dict[str, float]] = defaultdict(dict)
