@@ -138,7 +138,7 @@ class Exporter:
         self.registry = CollectorRegistry()
         self.prober = Prober(self.registry)
         self.external_url = external_url.rstrip("/")
-        self._roster = Roster(live.config.sites, self.external_url)
+        self._roster = self._of_configuration()
         self.evidence = EvidencePages(lambda: live.config, self.prober)
         self.drills = Drills(lambda: live.config)
         self.pages = Pages(live, self.prober.last, sources)
@@ -165,8 +165,12 @@ class Exporter:
     def roster(self) -> Roster:
         """The sites of the configuration in force."""
         if self._roster.sites is not self.live.config.sites:
-            self._roster = Roster(self.live.config.sites, self.external_url)
+            self._roster = self._of_configuration()
         return self._roster
+
+    def _of_configuration(self) -> Roster:
+        config = self.live.config
+        return Roster(config.sites, self.external_url, config.places)
 
     def app(self) -> web.Application:
         """The aiohttp application; it follows the files while it runs."""
@@ -202,9 +206,8 @@ class Exporter:
 
     async def discovery(self, request: web.Request) -> web.Response:
         """HTTP service discovery ("Writing HTTP service discovery", Prometheus documentation)."""
-        config, part = self.live.config, _part(request)
-        targets = batches.discovery(config.sites, request.host, config.places, part)
-        return web.json_response(targets)
+        text = self.roster().discovery(request.host, _part(request))
+        return web.json_response(text=text)
 
     async def probe(self, request: web.Request) -> web.Response:
         """Probe what the query names: a batch, a site, or a target with a module."""
