@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from alertmanagers import ROOT, Receiver, programs, receiving
-from dolcevita.alerting.receivers import Role
-from dolcevita.config import Config, ConfigError, Provider
+from dolcevita.alerting.receivers import Role, apprise_channels
+from dolcevita.config import Channel, Config, ConfigError, Provider
 from dolcevita.config.people import PeopleReader
 from dolcevita.courier import notify
 from dolcevita.courier.notify import Deliveries, NotDelivered, UnknownChannel
@@ -142,6 +142,24 @@ def test_url_may_come_from_a_file(tmp_path: Path) -> None:
         (tmp_path / "url").unlink()
         with pytest.raises(ConfigError, match="apprise_file"):
             deliver(config, "provider-infogerance-1", PAGE)
+
+
+@pytest.mark.parametrize("names", [("田中", "鈴木"), ("Zoé", "Zoè"), ("a b", "a-b")])
+def test_message_reaches_its_own_person_whatever_letters_names_have(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    with receiving() as receiver:
+        channels = [
+            Channel("apprise", f"json://127.0.0.1:{receiver.port}/{n}", False, "people.yml:1")
+            for n in range(2)
+        ]
+        providers = tuple(
+            Provider(name, "en", "UTC", (channel,))
+            for name, channel in zip(names, channels, strict=True)
+        )
+        [(channel, _)] = apprise_channels(providers[1], "provider")
+        deliver(Config((), (), providers), channel, PAGE)
+        assert [path for path, _ in receiver.posts] == ["/1"]
 
 
 def test_unknown_channel_is_refused(tmp_path: Path) -> None:

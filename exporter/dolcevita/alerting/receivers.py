@@ -1,6 +1,8 @@
 """One person's channels as one Alertmanager receiver."""
 
+import hashlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -174,8 +176,10 @@ def _check_apprise(channel: Channel) -> None:
 
 
 def _courier_name(person: Person, role: Role, index: int) -> str:
-    """Role, number and the name's letters: opaque, and fit for a path."""
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in person.name)
+    """Role, name and number, fit for a path. Names that lose letters in it keep apart by a hash."""
+    name = re.sub("[^A-Za-z0-9]", "-", person.name)
+    if name != person.name:
+        name += f"-{hashlib.sha256(person.name.encode()).hexdigest()[:8]}"
     return f"{role}-{name}-{index}"
 
 
