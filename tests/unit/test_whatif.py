@@ -107,6 +107,22 @@ def test_by_day_the_owner_hears_at_once_that_it_is_fixed(amtool: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("at", "again"),
+    [
+        ("2027-03-28 01:30", "28 05:31:35"),  # Two o'clock is three.
+        ("2027-03-28 02:30", "28 06:31:35"),  # There is no such time: an hour later is meant.
+        ("2027-10-31 01:30", "31 03:31:35"),  # Two o'clock comes twice.
+    ],
+)
+def test_three_hours_are_three_hours_when_the_clock_changes(
+    amtool: Path, at: str, again: str
+) -> None:
+    found = messages(told(amtool, at, "3h"))
+    assert [at for at, _, text in found if text == "shop is up by webhook"] == [again]
+
+
+@pytest.mark.usefixtures("folder")
 def test_what_is_fixed_just_before_quiet_time_is_told_after_it(amtool: Path) -> None:
     # Over at 18:59:45: too late to be sure that it is sent before 19:00.
     found = messages(told(amtool, "2027-07-15 18:38:15", "20m"))

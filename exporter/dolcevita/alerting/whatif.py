@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A site that does not answer from `at` (aware) on, for `lasts`."""
+    """A site that does not answer from `at` (UTC) on, for `lasts`."""
 
     site: Site
     at: datetime
@@ -74,7 +74,8 @@ def parse(config: Config, site: str, at: str, down_for: str) -> Outage:
         lasts = timedelta(seconds=parse_duration(down_for))
     except ValueError as error:
         raise UserError(f"--down-for: found '{down_for}', {error}") from None
-    return Outage(sites[site], begins, lasts)
+    # In UTC, where an hour is an hour: on a wall clock it is not, when summer time begins or ends.
+    return Outage(sites[site], begins.astimezone(UTC), lasts)
 
 
 @dataclass(frozen=True, slots=True)
