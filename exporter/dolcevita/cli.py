@@ -388,6 +388,7 @@ def whatif(
     sites: Sites = SITES,
     people: People = PEOPLE,
     base: Base = BASE,
+    status: Status = STATUS,
 ) -> None:
     """Tell who would be told what of an outage, when and how, and who would not, and why."""
     from dolcevita.alerting import compile as compiler
@@ -410,7 +411,11 @@ def whatif(
             amtool = find_programs(read_settings(Path(), {}).data, typer.echo).amtool
             compiler.check(text, amtool, then, base)
             entries = simulation.timeline(
-                outage, then, Compiled(text, amtool), simulation.evaluation_intervals(PROMETHEUS)
+                outage,
+                then,
+                Compiled(text, amtool),
+                simulation.evaluation_intervals(PROMETHEUS),
+                load_status(status, then.sites, then.owners).maintenance,
             )
             zone = next(o.timezone for o in then.owners if o.name == outage.site.owner)
             console.print(terminal.render(outage, zone, entries))

@@ -21,6 +21,7 @@ from dolcevita.alerting.compile import compile
 from dolcevita.alerting.routing import Compiled
 from dolcevita.alerting.whatif import Entry, Outage, evaluation_intervals, parse, timeline
 from dolcevita.config import Config, ConfigError, load
+from dolcevita.config.status import load_status
 
 PARIS = ZoneInfo("Europe/Paris")
 SITES = """\
@@ -67,7 +68,8 @@ def simulate(config: Config, outage: Outage, amtool: Path) -> tuple[Entry, ...]:
     base = Path("alertmanager/alertmanager.yml")
     text = compile(config, base, "templates", "http://127.0.0.1:9715", outage.at)
     intervals = evaluation_intervals(Path("prometheus/prometheus.yml"))
-    return timeline(outage, config, Compiled(text, amtool), intervals)
+    maintenance = load_status(Path("status.yml"), config.sites, config.owners).maintenance
+    return timeline(outage, config, Compiled(text, amtool), intervals, maintenance)
 
 
 def messages(entries: tuple[Entry, ...]) -> list[tuple[str, str, str]]:
@@ -197,6 +199,31 @@ def test_routes_and_times_of_the_users_base_file_count(amtool: Path) -> None:
     assert silences(by_night)["mine is not told: shop is down"].startswith("held back by office")
 
 
+@pytest.mark.usefixtures("folder")
+def test_planned_work_holds_everything_back_until_it_is_over(amtool: Path) -> None:
+    Path("status.yml").write_text(
+        "maintenance:\n"
+        "  - {sites: [shop], from: '2027-07-14 20:00', for: 1h, because: new theme}\n"
+        "  - {hosts: [srv1], every: 'friday 10:00-12:00', because: updates}\n"
+    )
+    within = told(amtool, "2027-07-14 20:13", "20m")
+    assert [who for _, who, _ in messages(within)] == ["marie"]
+    assert silences(within)["pro is not told: shop is down"] == (
+        "held back by planned work (new theme) until Wed 14 Jul 21:00, when it is over"
+    )
+    beyond = told(amtool, "2027-07-14 20:13", "2h")
+    assert messages(beyond)[0] == ("14 21:00:00", "pro", "shop is down by webhook")
+    over_by_then = told(amtool, "2027-07-16 09:50", "30m")
+    assert messages(over_by_then) == [
+        ("16 09:50:48", "pro", "shop is down by webhook"),
+        ("16 12:00:00", "marie",
+         "shop was down for 30m, is fixed, nothing to do by email to marie@example.com"),
+    ]  # fmt: skip
+    assert silences(over_by_then)["pro is not told: shop is up"] == (
+        "held back by planned work (updates)"
+    )
+
+
 @pytest.mark.parametrize(
     "seed",
     [*range(6), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(6, 60))],
@@ -323,6 +350,7 @@ def test_command_prints_the_timeline(
     assert done.exit_code == 0, done.output
     assert "20:13:48  pro" in done.output
     assert "Thu 15 Jul 2027\n09:00:05  marie" in done.output
+    assert "…" not in done.output
 
 
 @pytest.mark.usefixtures("folder")

@@ -21,17 +21,25 @@ def render(outage: Outage, timezone: str, entries: Sequence[Entry]) -> Renderabl
     parts: list[RenderableType] = [heading, ""]
     timed = [entry for entry in entries if entry.at]
     for day, of_day in groupby(timed, key=lambda entry: f"{entry.at:%a %d %b %Y}"):
-        table = Table.grid(padding=(0, 2))
+        table = _table("time", "who", "what")
         for entry in of_day:
             table.add_row(f"{entry.at:%H:%M:%S}", entry.who, _text(entry))
         parts += [Text(day, style="underline"), table, ""]
-    silent = Table.grid(padding=(0, 2))
+    silent = _table("who", "what")
     for entry in entries:
         if not entry.at:
             silent.add_row(entry.who, _text(entry))
     if silent.row_count:
         parts += [Text("deliberately not", style="underline"), silent]
     return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    """Of what may be too wide, nothing is left out."""
+    table = Table.grid(padding=(0, 2))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _text(entry: Entry) -> Text:

@@ -9,6 +9,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from dolcevita.alerting.compile import NOBODY
+from dolcevita.alerting.maintenance import Maintenance, planned
 from dolcevita.alerting.routing import Compiled, Route
 from dolcevita.config import (
     Channel,
@@ -23,6 +24,7 @@ from dolcevita.config import (
     parse_duration,
 )
 from dolcevita.config.source import read
+from dolcevita.config.status import Window
 
 REACHABLE_FOR = timedelta(seconds=30)
 """The rules tell an incident when its owner is reachable for so long (owner_reachable)."""
@@ -108,15 +110,19 @@ def evaluation_intervals(prometheus: Path) -> defaultdict[str, float]:
 
 
 def timeline(
-    outage: Outage, config: Config, compiled: Compiled, evaluations: Mapping[str, float]
+    outage: Outage,
+    config: Config,
+    compiled: Compiled,
+    evaluations: Mapping[str, float],
+    maintenance: tuple[Window, ...] = (),
 ) -> tuple[Entry, ...]:
     """What happens, in order; what does not comes last.
 
-    `evaluations` are the evaluation intervals by alert, in seconds. Every time is the latest one:
-    the first probe that fails may come at once, or as late as the next one is due. Raises
-    UserError when amtool cannot be asked.
+    `evaluations` are the evaluation intervals by alert, in seconds, `maintenance` the planned work
+    of status.yml. Every time is the latest one: the first probe that fails may come at once, or as
+    late as the next one is due. Raises UserError when amtool cannot be asked.
     """
-    return _Timeline(outage, config, compiled, evaluations).entries()
+    return _Timeline(outage, config, compiled, evaluations, maintenance).entries()
 
 
 class _Timeline:
@@ -126,8 +132,10 @@ class _Timeline:
         config: Config,
         compiled: Compiled,
         evaluations: Mapping[str, float],
+        maintenance: tuple[Window, ...],
     ) -> None:
         self.outage = outage
+        self.maintenance = maintenance
         self.site = outage.site
         self.compiled = compiled
         self.owner = next(owner for owner in config.owners if owner.name == self.site.owner)
@@ -264,8 +272,8 @@ class _Timeline:
             why = f"it is over within the group_wait of its route, {_span(first - alert.start)}"
             yield Entry(None, "silent", who, f"is not told: {alert.says}", why)
             return
-        at = route.free(first)
-        held = route.muted_by(first)
+        at = self._free(route, first)
+        held = self._held(route, first)
         if at is None or (alert.end and at >= alert.end and held):
             until = f" until {_clock(at, self.owner)}" if at else ""
             why = f"held back by {held}{until}" + (", when it is over" if at else "")
@@ -284,11 +292,31 @@ class _Timeline:
         if isinstance(person, Provider):
             # A group is looked at once an interval: that is when its end is seen.
             end = alert.end + timedelta(seconds=route.group_interval)
-            if route.muted_by(end):
-                why = f"held back by {route.muted_by(end)}"
+            if late := self._held(route, end):
+                why = f"held back by {late}"
                 yield Entry(None, "silent", who, f"is not told: {alert.ends}", why)
             else:
                 yield Entry(end, "told", who, f"{alert.ends}{by}")
+
+    def _held(self, route: Route, at: datetime) -> str:
+        """What holds a message back at `at`, '' for nothing."""
+        work = self._work(at)
+        return f"planned work ({work.because})" if work else route.muted_by(at)
+
+    def _free(self, route: Route, at: datetime) -> datetime | None:
+        """The first instant from `at` on at which nothing holds it back; None for not in a year."""
+        free = route.free(at)
+        while free and (work := self._work(free)):
+            free = route.free(datetime.fromtimestamp(work.end, UTC))
+            if free and free > at + timedelta(days=366):
+                return None
+        return free
+
+    def _work(self, at: datetime) -> Maintenance | None:
+        """The planned work on the site at `at`: a silence of Alertmanager for all about it."""
+        now = at.timestamp()
+        found = (work for work in planned(self.maintenance, now) if work.covers(self.site))
+        return next((work for work in found if work.at(now)), None)
 
     def _waited(self, alert: _Alert, route: Route, first: datetime, held: str) -> str:
         if held:
