@@ -17,6 +17,7 @@ from dolcevita.alerting.compile import check, compile
 from dolcevita.alerting.receivers import KINDS_SINCE, MESSAGES
 from dolcevita.config import Config, ConfigError
 from dolcevita.config.people import PeopleReader
+from services import OTHERS, SMS
 
 BASE = ROOT / "alertmanager/alertmanager.yml"
 NOW = datetime(2027, 7, 1, 12, tzinfo=UTC)
@@ -105,6 +106,16 @@ def test_oldest_alertmanager_takes_what_it_has_and_the_rest_says_what_it_needs(
         f"{channel.source}: {kind} needs Alertmanager {KINDS_SINCE[kind]} or later: "
         "update it, or choose another channel"
     )
+
+
+@pytest.mark.parametrize("url", [*SMS, *OTHERS], ids=lambda url: url.partition(":")[0])
+def test_service_behind_apprise_is_accepted_and_its_address_is_in_no_file(
+    url: str, tmp_path: Path
+) -> None:
+    found = config(tmp_path, person("owners", "x", {"apprise": url}))
+    text = compile(found, BASE, "templates", "http://127.0.0.1:9715", NOW)
+    assert "url: http://127.0.0.1:9715/notify/owner-x-0" in text
+    assert url.partition("://")[2] not in text
 
 
 @pytest.mark.parametrize("end", ["oldest", "newest"])

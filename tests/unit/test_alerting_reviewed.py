@@ -15,6 +15,7 @@ from dolcevita.courier import sms
 from dolcevita.courier.notify import Deliveries
 from dolcevita.probes import Reason
 from messages import FOLDER, LANGUAGES, ROLES
+from services import OTHERS, SMS
 
 READ_AGAIN = "read what changed, then run .venv/bin/python tests/unit/messages.py"
 
@@ -140,25 +141,14 @@ def test_page_closes_what_it_opens(path: Path) -> None:
     assert not tags.open
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("freemobile://12345678@secret", True),
-        ("sfr://user:secret@space/0600000000", True),
-        ("twilio://AC735c307c62944b5ae2ff0e4b3eb8bb11:9ff0e4b3eb8bb11ff0e4b3eb8bb11ab1"
-         "@33600000000/33600000001", True),
-        ("vonage://AAAAAAAA:bbbbbbbbbbbbbbbb@33600000000/33600000001", True),
-        ("octopush://user@example.com/secret/+33600000000", False),  # It joins long ones itself.
-        ("ntfys://ntfy.example.com/topic", False),
-        ("signal://127.0.0.1/33600000000/33600000001", False),
-        ("whatsapp://token@123456/33600000000", False),
-        ("tgram://123456789:abcdefg_hijklmnop/12315544/", False),
-        ("json://127.0.0.1/", False),
-        ("nonsense://x", False),
-    ],
-)  # fmt: skip
-def test_service_that_sends_sms_gets_one(url: str, expected: bool) -> None:
-    assert sms.is_sms(url) is expected
+@pytest.mark.parametrize("url", SMS)
+def test_service_that_sends_sms_gets_one(url: str) -> None:
+    assert sms.is_sms(url)
+
+
+@pytest.mark.parametrize("url", [*OTHERS, "json://127.0.0.1/", "nonsense://x"])
+def test_service_that_sends_something_else_gets_the_whole_text(url: str) -> None:
+    assert not sms.is_sms(url)
 
 
 def test_letters_that_an_sms_cannot_hold_become_like_ones() -> None:

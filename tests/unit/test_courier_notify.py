@@ -134,6 +134,25 @@ def test_message_reaches_the_service(tmp_path: Path) -> None:
     assert not registry.get_sample_value("courier_notifications_failed_total", labels)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ntfy://127.0.0.1:{port}/topic",
+        "signal://127.0.0.1:{port}/33600000000/33600000001",
+    ],
+)
+def test_service_of_ones_own_takes_the_message_or_is_reported(tmp_path: Path, url: str) -> None:
+    with receiving() as receiver:
+        config = people(tmp_path, receiver)
+        (tmp_path / "url").write_text(url.format(port=receiver.port))
+        deliver(config, "provider-infogerance-1", PAGE)
+        [(_, body)] = receiver.posts
+        assert body["message"].startswith("DOWN shop: no answer in time")
+        receiver.answer = lambda path: 503
+        with pytest.raises(NotDelivered):
+            deliver(config, "provider-infogerance-1", PAGE)
+
+
 def test_url_may_come_from_a_file(tmp_path: Path) -> None:
     with receiving() as receiver:
         config = people(tmp_path, receiver)

@@ -20,10 +20,19 @@ _LIKE = {
 }  # fmt: skip
 
 
+_TAKES_MORE = frozenset(
+    "cm eight00com exotel kaleyra klr mobilemessage mobilemsg notifyre octopush smpp smpps "
+    "smseagle smseagles smstunnel telesign".split()
+)
+"""Services of Apprise that send a longer text as several SMS, each of which is paid for."""
+
+
 def is_sms(url: str) -> bool:
-    """Whether the service behind an Apprise URL sends SMS: it takes no more than one at a time."""
+    """Whether the service behind an Apprise URL sends SMS."""
     service = apprise.Apprise.instantiate(url)
-    return service is not None and 0 < service.body_maxlen <= LONGEST
+    if service is None:
+        return False
+    return 0 < service.body_maxlen <= LONGEST or url.partition("://")[0].lower() in _TAKES_MORE
 
 
 def fitted(text: str) -> str:
