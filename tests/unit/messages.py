@@ -44,6 +44,7 @@ QUERY = r"(?s)\s*\{\{- *with printf .*\{\{ *end *\}\}"
 """What a rule asks Prometheus for at the end of a text; nothing is found here."""
 
 WITH_LABEL = r"\{\{ *with \$labels\.(\w+) *\}\}(.*?)\{\{ *end *\}\}"
+WHEN_NEGATIVE = r"\{\{ *if lt \$value 0.0 *\}\}[^{]*\{\{-? *else *\}\}(.*?)\{\{ *end *\}\}"
 VALUE = r"\{\{ *\$value *\|? *(\w*)[^}]*\}\}"
 
 Alert = Mapping[str, Any]
@@ -152,7 +153,9 @@ def _alert(
     elif of_site:
         labels |= SITE
     elif name == "NotificationsFailing":
-        labels["integration"] = OTHER["integration"]
+        labels |= {"integration": OTHER["integration"], "receiver_name": "owner/marie"}
+    if "{{ $labels.status }}" in str(words):
+        labels |= {"status": "client transfer prohibited", "change": "gone"}
     if "{{ $labels.place }}" in str(words):
         labels["place"] = OTHER["place"]
     labels |= more
@@ -160,7 +163,14 @@ def _alert(
     annotations = {}
     for key in {"summary", "description", "runbook_url"} & words.keys():
         text = re.sub(QUERY, "", str(words[key]))
-        text = re.sub(WITH_LABEL, lambda match: match[2] if match[1] in labels else "", text)
+        text = re.sub(
+            WITH_LABEL,
+            lambda match: (
+                match[2].replace("{{ . }}", labels.get(match[1], "")) * (match[1] in labels)
+            ),
+            text,
+        )
+        text = re.sub(WHEN_NEGATIVE, r"\1", text)
         text = re.sub(LABEL, lambda match: known.get(match[1], match[1]), text)
         annotations[key] = re.sub(VALUE, lambda match: VALUES.get(match[1], match[0]), text)
     asked_for = {
@@ -168,6 +178,9 @@ def _alert(
         "began_provider": "14/07 20:31",
         "evidence_url": "http://127.0.0.1:9714/site/shop.example.com",
         "lasted": "12m 30s",
+        "days": VALUES["printf"],
+        "takes": VALUES["humanizeDuration"],
+        "times": VALUES[""],
     }
     annotations |= {key: text for key, text in asked_for.items() if key in words}
     return {"status": status, "labels": labels, "annotations": annotations, **TIMES}

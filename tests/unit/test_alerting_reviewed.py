@@ -106,6 +106,27 @@ def test_french_reads_french_of_every_alert() -> None:
         assert summary not in text, case.name
 
 
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [
+        ("6.9", "expire dans 6,9 jours"),
+        ("2.0", "expire dans 2,0 jours"),
+        ("1.9", "expire dans 1,9 jour"),
+        ("0.3", "expire dans 0,3 jour"),
+        ("-0.0", "a expiré"),
+        ("-3.2", "a expiré"),
+    ],
+)
+def test_french_counts_days_as_french_does(days: str, says: str) -> None:
+    case = next(c for c in messages.cases("provider") if c.name == "DomainExpiring info firing")
+    [alert] = case.alerts
+    alerts = [{**alert, "annotations": {"days": days}}]
+    [text] = messages.rendered(programs("newest").amtool, "fr", "provider", ["text"], alerts)
+    assert text == f"INFO nom de domaine de {messages.SITE['site']} : {says}"
+    deliveries = Deliveries(messages.TEMPLATES, CollectorRegistry())
+    assert deliveries.render(Provider("x", "fr", "UTC", ()), "provider", alerts) == text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_dead_link_is_no_link(language: str) -> None:
     amtool = programs("newest").amtool
