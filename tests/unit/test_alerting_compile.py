@@ -141,7 +141,7 @@ def test_owner_is_muted_in_quiet_time_only_where_that_is_wanted(tmp_path: Path) 
     by_role = {str(r["matchers"]): r for r in routes_to(route, "owner/late")}
     assert len(by_role) == 1
     late = routes_to(route, "owner/late")
-    assert sorted(bool(r.get("mute_time_intervals")) for r in late) == [False, False, True]
+    assert sorted(bool(r.get("mute_time_intervals")) for r in late) == [False, False, False, True]
     overdue = next(r for r in route["routes"] if "ProviderOverdue" in str(r["matchers"]))
     assert "mute_time_intervals" not in routes_to(overdue, "owner/late")[0]
     for provider in ("infogerance", "nightwatch"):
@@ -163,7 +163,7 @@ def test_apprise_url_stays_with_the_courier(tmp_path: Path) -> None:
     text = compiled(people(tmp_path))
     assert "secret" not in text
     [_, by_courier] = receivers(text)['owner/Jean "JJ" O.Neil']["webhook_configs"]
-    assert by_courier["url"] == f"{COURIER}/notify/owner-Jean--JJ--O-Neil-1"
+    assert by_courier["url"] == f"{COURIER}/notify/owner-Jean--JJ--O-Neil-2d315686-1"
 
 
 def test_messages_are_in_the_persons_language_unless_they_wrote_their_own(tmp_path: Path) -> None:

@@ -76,8 +76,12 @@ def scene(
     with receiving() as receiver:
         folder = project(tmp_path / "project", receiver)
         config = tmp_path / "compiled.yml"
+        base = folder / "alertmanager/alertmanager.yml"
+        base.write_text(base.read_text().replace("group_wait: 45s", "group_wait: 2s"))
         people = folder / "people.yml"
-        text = people.read_text().replace("{name: marie,", f"{{name: marie, {quiet}")
+        text = people.read_text().replace(
+            "{name: marie,", f"{{name: marie, overdue_after: 4h, {quiet}"
+        )
         text = text.replace("{name: infogerance,", f"{{name: infogerance, {working_hours}")
         text = text.replace(
             "owners:\n",
@@ -131,6 +135,17 @@ def test_server_down_is_one_page_for_all_its_sites(scene: Scene) -> None:
     time.sleep(FLUSHES)
     told = sorted(scene.receiver.told("provider"))
     assert told == [("firing", "ServerDown", [""]), ("firing", "SiteDown", ["elsewhere"])]
+
+
+def test_provider_who_is_late_with_a_server_is_one_message_for_the_owner(scene: Scene) -> None:
+    scene.running.post(*(alert("ProviderOverdue", site=f"site{n}", **DOWN) for n in range(20)))
+    elsewhere = {key: value for key, value in DOWN.items() if key != "host"}
+    scene.running.post(*(alert("ProviderOverdue", site=site, **elsewhere) for site in "ab"))
+    until(lambda: len(scene.receiver.told("owner")) == 3, "three messages")
+    time.sleep(FLUSHES)
+    told = sorted(scene.receiver.told("owner"), key=lambda message: message[2])
+    assert [sites for _, _, sites in told] == [["a"], ["b"], sorted(f"site{n}" for n in range(20))]
+    assert scene.receiver.told("provider") == []
 
 
 def test_lost_uplink_silences_what_is_said_about_sites_but_not_what_is_over(scene: Scene) -> None:
