@@ -1,5 +1,6 @@
 """The courier as a process: the stack follows the files, and nothing secret is written down."""
 
+import asyncio
 import os
 import re
 import signal
@@ -10,13 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from pathlib import Path
 
+import aiohttp
 import pytest
 import requests
+from prometheus_client import CollectorRegistry
 
 from alertmanagers import Receiver, Running, alert, alertmanager, programs, project, receiving
 from dolcevita.config import ConfigError
+from dolcevita.courier import configuration
+from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.app import Files, prepare
 from dolcevita.stack.packages import Programs
 from waiting import free_port, until
@@ -246,6 +252,50 @@ def test_apprise_message_goes_through_the_courier(stack: Stack) -> None:
     assert stack.courier.metric("courier_notifications_failed_total") == 1
     for written in (stack.courier.log.read_text(), stack.courier.output.read_text()):
         assert "apprise-secret" not in written
+
+
+def test_holidays_are_compiled_anew_when_those_that_are_known_come_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        year_now = 2027
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls(cls.year_now, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(configuration, "datetime", Clock)
+    monkeypatch.setattr(configuration, "CALENDAR_SECONDS", 0.2)
+    monkeypatch.setattr(configuration, "POLL_SECONDS", 0.1)
+    output = tmp_path / "alertmanager.yml"
+
+    def last_year() -> int:
+        return max(map(int, re.findall(r"years:\n *- '(\d+)'", output.read_text())))
+
+    async def follow(folder: Path) -> None:
+        async with aiohttp.ClientSession() as session:
+            nobody = f"http://127.0.0.1:{free_port()}"
+            followed = configuration.Configuration(
+                files(folder, output),
+                nobody,
+                Alertmanager(session, nobody),
+                session,
+                nobody,
+                CollectorRegistry(),
+            )
+            following = asyncio.create_task(followed.follow())
+            await asyncio.to_thread(until, output.exists, "the first file")
+            assert last_year() == 2029
+            Clock.year_now = 2028
+            await asyncio.to_thread(until, lambda: last_year() == 2030, "holidays of 2030")
+            following.cancel()
+
+    with receiving() as receiver:
+        folder = project(tmp_path / "project", receiver)
+        path = folder / "people.yml"
+        holidays = "{name: marie, quiet: {public_holidays: FR},"
+        path.write_text(path.read_text().replace("{name: marie,", holidays))
+        asyncio.run(follow(folder))
 
 
 def test_alertmanager_is_told_to_deliver_at_the_address_it_reaches(tmp_path: Path) -> None:
