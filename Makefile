@@ -46,9 +46,11 @@ test: $(VENV)/.test
 soak: $(VENV)/.test
 	$(VENV)/bin/pytest -s -m soak $(ARGS)
 
-# ARGS of tests/months.py: make month ARGS="--seed 2 --days 10".
+# ARGS of tests/months.py: make month ARGS="--seed 2 --days 10". Then 300 outages of sixty random
+# months through whatif, for routes and muting.
 month: $(VENV)/.test
 	$(VENV)/bin/python tests/months.py $(ARGS)
+	$(VENV)/bin/pytest -q -m "soak or not soak" -k random_months tests/unit/test_whatif.py
 
 # Into docs/bench; ARGS of bench/__main__.py.
 bench scale: export PYTHONPATH := .:tests:tests/integration

@@ -235,7 +235,7 @@ def test_random_months_tell_every_owner_once_and_never_in_quiet_time(
     r = random.Random(seed)
     start = datetime(2027, r.randint(1, 12), 1, tzinfo=UTC)
     config = random_people(r, start)
-    for _ in range(4):
+    for _ in range(5):
         site = r.choice(config.sites)
         lasts = timedelta(seconds=r.choice((20, 90, 600, 7200, 30000)))
         outage = Outage(site, start + timedelta(minutes=r.randrange(30 * 24 * 60)), lasts)
@@ -259,7 +259,7 @@ def test_random_months_tell_every_owner_once_and_never_in_quiet_time(
 
 
 def random_people(r: random.Random, start: datetime) -> Config:
-    """Six owners with eight sites, whose quiet time leaves some of each week."""
+    """Six owners with forty sites, whose quiet time leaves some of each week."""
     today = start.date()
     owners = []
     while len(owners) < 6:
@@ -283,7 +283,7 @@ def random_people(r: random.Random, start: datetime) -> Config:
     Path("people.yml").write_text(yaml.safe_dump({"providers": [provider], "owners": owners}))
     sites = [
         {"url": f"https://s{n}.example.com", "owner": f"owner{n % 6}", "provider": "p"}
-        for n in range(8)
+        for n in range(40)
     ]
     Path("sites.yml").write_text(yaml.safe_dump({"sites": sites}))
     return load(Path("sites.yml"), Path("people.yml"), probes.KINDS, probes.PLANNED, today)
