@@ -24,7 +24,10 @@ class Kind:
 
 def alerts_of_the_rules() -> list[Kind]:
     """All alerts of the rules and the courier's own, once for each severity."""
-    found = {Kind("PrometheusSilent", "critical", STACK)}
+    found = {
+        Kind("PrometheusSilent", "critical", STACK),
+        Kind("AlertmanagerStandby", "none", STACK),
+    }
     for file in (ROOT / "prometheus/rules").glob("*.yml"):
         for group in yaml.safe_load(file.read_text())["groups"]:
             for rule in group["rules"]:

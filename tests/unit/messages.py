@@ -44,7 +44,7 @@ QUERY = r"(?s)\s*\{\{- *with printf .*\{\{ *end *\}\}"
 """What a rule asks Prometheus for at the end of a text; nothing is found here."""
 
 WITH_LABEL = r"\{\{ *with \$labels\.(\w+) *\}\}(.*?)\{\{ *end *\}\}"
-WHEN_NEGATIVE = r"\{\{ *if lt \$value 0.0 *\}\}[^{]*\{\{-? *else *\}\}(.*?)\{\{ *end *\}\}"
+EITHER = r"\{\{ *if [^}]*\}\}[^{]*\{\{-? *else *\}\}(.*?)\{\{ *end *\}\}"
 VALUE = r"\{\{ *\$value *\|? *(\w*)[^}]*\}\}"
 
 Alert = Mapping[str, Any]
@@ -170,7 +170,7 @@ def _alert(
             ),
             text,
         )
-        text = re.sub(WHEN_NEGATIVE, r"\1", text)
+        text = re.sub(EITHER, r"\1", text)
         text = re.sub(LABEL, lambda match: known.get(match[1], match[1]), text)
         annotations[key] = re.sub(VALUE, lambda match: VALUES.get(match[1], match[0]), text)
     asked_for = {

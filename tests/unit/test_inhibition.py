@@ -30,8 +30,8 @@ def silences(source: Kind, target: Kind, same: str) -> bool:
     `same` is what they have in common: "site", "host", "machine" (see PLACES), or "".
     """
     match source.name:
-        case "PrometheusSilent":
-            return target.name != "PrometheusSilent"
+        case "PrometheusSilent" | "AlertmanagerStandby":
+            return target.name != source.name
         case "UplinkDown" | "ExporterDown":
             about_sites = target in SITES_AND_HOSTS and target.name != "IncidentResolved"
             return about_sites or target.name == "PlaceCutOff"

@@ -24,7 +24,14 @@ owners:
   - {name: all, notify: [{email: b@example.com}], overdue_after: 4h,
      hears: [resolved, down, overdue, warnings, report]}
 """
-TO_NOBODY = {"SiteRemoved", "Watchdog", "IncidentResolved", "ProviderOverdue", "ReportReady"}
+TO_NOBODY = {
+    "AlertmanagerStandby",
+    "IncidentResolved",
+    "ProviderOverdue",
+    "ReportReady",
+    "SiteRemoved",
+    "Watchdog",
+}
 """To no provider, that is: signals, and what is for owners."""
 
 
