@@ -79,7 +79,7 @@ class Gauges:
             head = f"# HELP {name} {_escaped(self.help[name])}\n# TYPE {name} gauge\n"
             lines = self.lines[name] = [head]
         series = f"{name}{{{labels}}}" if labels else name
-        lines.append(f"{series} {float(value)!r}\n")
+        lines.append(f"{series} {value + 0.0!r}\n")
 
     def text(self) -> str:
         """All of them."""
@@ -123,7 +123,7 @@ def probe_metrics(results: Iterable[tuple[str, Result]]) -> str:
         if result.reason:
             add("probe_failure_info", joined(labels, {"reason": result.reason}), 1)
         for name, value, more in result.samples:
-            add(name, joined(labels, more), value)
+            add(name, joined(labels, more) if more else labels, value)
     return gauges.text()
 
 

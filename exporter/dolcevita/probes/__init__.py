@@ -33,6 +33,7 @@ from dolcevita.probes.kind import Expectations, Kind, Target
 from dolcevita.probes.result import Phase, Reason, Result, Sample
 
 __all__ = [
+    "BY_NAME",
     "KINDS",
     "PLANNED",
     "Expectations",
@@ -70,6 +71,9 @@ _ALL: tuple[Kind, ...] = (
 
 KINDS: Mapping[str, Kind] = {scheme: kind for kind in _ALL for scheme in kind.schemes}
 """The prober of each URL scheme."""
+
+BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+"""The prober that a site of sites.yml names as its kind."""
 
 PLANNED: frozenset[str] = frozenset("starttls ssh ldap ldaps postgres mysql redis mqtt ntp".split())
 """Schemes that sites.yml may already use, with a warning that nothing watches them yet."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -38,7 +37,8 @@ async def probe(kind: Kind, target: Target[Any, Any], budget: float) -> Result:
         attempts = 2
         if second.success:
             result = second
-    return replace(result, attempts=attempts, duration=perf_counter() - begin)
+    result.attempts, result.duration = attempts, perf_counter() - begin
+    return result
 
 
 async def _attempt(kind: Kind, target: Target[Any, Any], budget: float) -> Result:

@@ -5,9 +5,10 @@ The times are those of the page "curl_easy_getinfo", section TIMES.
 
 import asyncio
 import errno
+import itertools
 import socket
 import ssl
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pycurl
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -63,6 +64,15 @@ NEWEST_TLS = {
 CLASSIC_GROUPS = "X25519:P-256:P-384:P-521"
 """The key exchanges that every server of today has one of. OpenSSL's own choice begins with a
 hybrid against quantum computers, which takes longer to prepare, for both sides."""
+
+CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""Those of TLS 1.3, the cheapest first; OpenSSL's own choice is another order."""
+
+MOST_IDLE = 32
+"""Handles of a shape that are kept between exchanges, as many as a batch has sites."""
+
+MOST_SHAPES = 16
+"""Shapes of which any are kept."""
 
 MOST_ADDRESSES = 16
 """Addresses of a name that are tried; more would be a scan of somebody's network."""
@@ -132,8 +142,7 @@ class Request:
     guarded: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why an exchange did not come to its end."""
 
     reason: Reason
@@ -192,6 +201,7 @@ def _multi() -> pycurl.AsyncCurlMulti:
 
 async def close() -> None:
     """End what is under way on the running loop and free its libcurl."""
+    _forget_idle()
     multi = _multis.pop(asyncio.get_running_loop(), None)
     if multi:
         await multi.aclose()
@@ -229,15 +239,26 @@ async def exchange(request: Request) -> Exchange:
         ended = perf_counter() - begin
         return Exchange(request.url, Failure(Reason.DNS, str(error)), ended=ended)
     resolved = perf_counter() - begin
+    where = _Where(url, addresses, known, resolved)
     classic = url.scheme == "https" and not _has_secrets(request)
-    transfer = _Transfer(request, url, addresses, resolved, classic)
-    result = await _transferred(transfer, known, resolved)
+    result = await _transferred(request, where, classic, resolved)
     if classic and result.failure and result.failure.reason is Reason.TLS:
-        transfer = _Transfer(request, url, addresses, resolved)
-        again = await _transferred(transfer, known, perf_counter() - begin)
+        again = await _transferred(request, where, False, perf_counter() - begin)
         if not again.failure or again.failure.reason is not Reason.TIMEOUT:
             result = again
     return result
+
+
+class _Where(NamedTuple):
+    """The server of a request: `known` has the addresses of more names, as 'host:port'.
+
+    Its name was `resolved` after so many seconds.
+    """
+
+    url: URL
+    addresses: Sequence[str]
+    known: Mapping[str, Sequence[str]]
+    resolved: float
 
 
 def _has_secrets(request: Request) -> bool:
@@ -245,20 +266,55 @@ def _has_secrets(request: Request) -> bool:
     return bool(request.headers or request.cookies or request.body or request.tls.cert_file)
 
 
-async def _transferred(
-    transfer: "_Transfer", known: dict[str, Sequence[str]], spent: float
-) -> Exchange:
-    """Begin when `spent` seconds are."""
-    transfer.prepare(known, spent)
+async def _transferred(request: Request, where: _Where, classic: bool, spent: float) -> Exchange:
+    """Begin when `spent` seconds are. `classic` offers CLASSIC_GROUPS alone, else there is all
+    that OpenSSL has."""
+    idle = _idle_for(request, where.url, classic)
+    transfer = idle.pop() if idle else _Transfer(request, where, classic)
+    transfer.begin(request, where, spent)
     code = pycurl.E_OK
     try:
         await _multi().perform(transfer.curl)
     except pycurl.error as error:
         code = int(error.args[0])
     result = transfer.result(spent, code)
-    # Frees it now: the handle and its callbacks refer to each other.
-    transfer.curl.close()
+    if idle is not None and code == pycurl.E_OK and len(idle) < MOST_IDLE:
+        transfer.curl.setopt(pycurl.COOKIELIST, "ALL")  # forgets what the server left
+        idle.append(transfer)
+    else:
+        # Frees it now: the handle and its callbacks refer to each other.
+        transfer.curl.close()
     return result
+
+
+_idle: dict[Hashable, list["_Transfer"]] = {}
+"""Handles that are set up and wait for the next request of their shape."""
+
+
+def _idle_for(request: Request, url: URL, classic: bool) -> list["_Transfer"] | None:
+    """Handles that another request left and that fit for this one as they are set up.
+
+    None where none is to be used twice: what they share holds no secret and goes by no server's
+    name.
+    """
+    alone = request.proxy or request.tls.server_name or (request.guarded and GUARD.get())
+    if alone or _has_secrets(request):
+        return None
+    encodings = request.encodings and tuple(request.encodings)
+    asked = (request.method, request.version, encodings, request.source)
+    shape = (*asked, request.tls, url.scheme, classic)
+    idle = _idle.get(shape)
+    if idle is None:
+        if len(_idle) == MOST_SHAPES:
+            _forget_idle()
+        idle = _idle[shape] = []
+    return idle
+
+
+def _forget_idle() -> None:
+    for transfer in itertools.chain.from_iterable(_idle.values()):
+        transfer.curl.close()
+    _idle.clear()
 
 
 async def check_staple(
@@ -293,6 +349,7 @@ async def check_staple(
     return ""
 
 
+@lru_cache(maxsize=4096)
 def _ascii(url: str) -> URL:
     """As it stands if it is ASCII, else with the host in Punycode and the rest quoted."""
     return URL(url, encoded=url.isascii())
@@ -326,51 +383,25 @@ def _bracketed(host: str) -> str:
 
 
 class _Transfer:
-    """One libcurl handle with its callbacks and what they gather."""
+    """One libcurl handle with its callbacks and what they gather, for one exchange at a time."""
 
-    def __init__(
-        self,
-        request: Request,
-        url: URL,
-        addresses: Sequence[str],
-        resolved: float,
-        classic: bool = False,
-    ) -> None:
-        """The name was `resolved` after so many seconds.
-
-        `classic` offers CLASSIC_GROUPS alone, else there is all that OpenSSL has.
-        """
-        self.curl = pycurl.Curl()
-        self.resolved = resolved
-        self.classic = classic
+    def __init__(self, request: Request, where: _Where, classic: bool) -> None:
+        """Set every option but where to and for how long."""
+        self.curl = curl = pycurl.Curl()
         self.request = request
-        self.url = url
-        self.addresses = addresses
-        self.secure = url.scheme == "https"
+        self.where = where
+        self.classic = classic
+        self.secure = where.url.scheme == "https"
         self.header_lines: list[bytes] = []
-        self.take: Callable[[bytes], bool] | None = None
-        self.stopped = False
-        self.session: list[str] = []
-
-    def prepare(self, known: dict[str, Sequence[str]], spent: float) -> None:
-        """Set every option; `known` has the addresses of more names, as 'host:port'."""
-        request, curl = self.request, self.curl
-        url, headers = self._as_asked(), list(request.headers)
-        if url != self.url and not _header(headers, "host"):
-            headers.append(f"Host: {_authority(self.url)}")
-        if self.addresses:
-            known = known | {f"{_bracketed(url.raw_host or '')}:{url.port}": self.addresses}
+        headers = list(request.headers)
+        if self._as_asked() != where.url and not _header(headers, "host"):
+            headers.append(f"Host: {_authority(where.url)}")
         options: list[tuple[int, Any]] = [
-            (pycurl.URL, str(url).encode()),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            # Replaces what another probe resolved; the + lets libcurl forget it after a minute.
-            (pycurl.RESOLVE, [f"+{where}:{_joined(found)}" for where, found in known.items()]),
             (pycurl.PROXY, request.proxy.url if request.proxy else ""),
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.HTTPHEADER, headers),
             (pycurl.COOKIEFILE, ""),
-            (pycurl.TIMEOUT_MS, _milliseconds(request.timeout - spent)),
-            (pycurl.CONNECTTIMEOUT_MS, _milliseconds(request.connect_timeout - spent)),
             (pycurl.NOSIGNAL, 1),
             (pycurl.FRESH_CONNECT, 1),
             (pycurl.FORBID_REUSE, 1),
@@ -379,7 +410,8 @@ class _Transfer:
         ]
         if request.guarded and GUARD.get():
             # libcurl reads a URL in its own way: nothing is opened but what the guard let pass.
-            allowed = {ip_address(address) for found in known.values() for address in found}
+            found = itertools.chain(where.addresses, *where.known.values())
+            allowed = set(map(ip_address, found))
             options.append((pycurl.OPENSOCKETFUNCTION, partial(_open, allowed)))
         options += [(pycurl.COOKIELIST, cookie) for cookie in request.cookies]
         options += self._of_request()
@@ -392,15 +424,35 @@ class _Transfer:
         for option, value in options:
             curl.setopt(option, value)
 
+    def begin(self, request: Request, where: _Where, spent: float) -> None:
+        """Set where to and for how long, when `spent` seconds are; forget the exchange before."""
+        self.request = request
+        self.where = where
+        self.header_lines.clear()
+        self.head: Headers = ()
+        self.parsed = 0
+        self.take: Callable[[bytes], bool] | None = None
+        self.stopped = False
+        self.session: list[str] = []
+        url, known = self._as_asked(), where.known
+        if where.addresses:
+            known = {**known, f"{_bracketed(url.raw_host or '')}:{url.port}": where.addresses}
+        setopt = self.curl.setopt
+        setopt(pycurl.URL, str(url).encode())
+        # Replaces what another probe resolved; the + lets libcurl forget it after a minute.
+        setopt(pycurl.RESOLVE, [f"+{name}:{_joined(found)}" for name, found in known.items()])
+        setopt(pycurl.TIMEOUT_MS, _milliseconds(request.timeout - spent))
+        setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(request.connect_timeout - spent))
+
     def _as_asked(self) -> URL:
         """The URL for libcurl, which takes from it the name for TLS, and what a proxy gets."""
-        request = self.request
+        request, url, addresses = self.request, self.where.url, self.where.addresses
         if self.secure:
             name = request.tls.server_name or _without_port(_header(request.headers, "host"))
-            return self.url.with_host(name) if name else self.url
-        if request.proxy and self.addresses:
-            return self.url.with_host(self.addresses[0])
-        return self.url
+            return url.with_host(name) if name else url
+        if request.proxy and addresses:
+            return url.with_host(addresses[0])
+        return url
 
     def _of_request(self) -> list[tuple[int, Any]]:
         request = self.request
@@ -427,9 +479,9 @@ class _Transfer:
             (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
             (pycurl.PROXYHEADER, list(proxy.headers)),
         ]
-        if self.secure and self.addresses:
-            address = _bracketed(self.addresses[0])
-            options.append((pycurl.CONNECT_TO, [f"::{address}:{self.url.port}"]))
+        url, addresses = self.where.url, self.where.addresses
+        if self.secure and addresses:
+            options.append((pycurl.CONNECT_TO, [f"::{_bracketed(addresses[0])}:{url.port}"]))
         return options
 
     def _of_tls(self) -> list[tuple[int, Any]]:
@@ -444,6 +496,7 @@ class _Transfer:
         ]
         if self.classic:
             options.append((pycurl.SSL_EC_CURVES, CLASSIC_GROUPS))
+            options.append((pycurl.TLS13_CIPHERS, CIPHERS))
         if tls.insecure:
             options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
         if tls.cert_file:
@@ -456,7 +509,7 @@ class _Transfer:
 
     def on_body(self, piece: bytes) -> int:
         if self.take is None:
-            self.take = self.request.on_answer(_headers(self.header_lines))
+            self.take = self.request.on_answer(self._headers())
         if self.take(piece):
             return len(piece)
         self.stopped = True
@@ -470,7 +523,7 @@ class _Transfer:
 
     def result(self, spent: float, code: int) -> Exchange:
         """What the handle knows, once libcurl is done with it; it began after `spent` seconds."""
-        curl = self.curl
+        curl, where = self.curl, self.where
 
         def at(info: int) -> float:
             microseconds = curl.getinfo(info)
@@ -482,19 +535,19 @@ class _Transfer:
         if code != pycurl.E_OK and not self.stopped:
             securing = self.secure and not secured
             failure = _failure(curl, code, self.request, connected > 0, securing)
-        head = _headers(self.header_lines)
+        head = self._headers()
         location = _header_value(head, "location")
-        chain = _chain(curl.getinfo_raw(pycurl.INFO_CERTINFO)) if self.secure else ()
+        sent = _sent(curl.getinfo_raw(pycurl.INFO_CERTINFO)) if self.secure else _Sent()
         session = self.session
         return Exchange(
             url=self.request.url,
             failure=failure,
-            resolved=self.resolved,
+            resolved=where.resolved,
             connected=connected,
             secured=secured,
             answered=at(pycurl.STARTTRANSFER_TIME_T),
             ended=at(pycurl.TOTAL_TIME_T),
-            addresses=tuple(self.addresses),
+            addresses=tuple(where.addresses),
             address=_text(curl.getinfo_raw(pycurl.PRIMARY_IP)),
             status=curl.getinfo(pycurl.RESPONSE_CODE),
             version=HTTP_VERSIONS.get(curl.getinfo(pycurl.INFO_HTTP_VERSION), 0.0),
@@ -503,20 +556,27 @@ class _Transfer:
             content_length=int(curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)),
             last_modified=_unix_time(_header_value(head, "last-modified")),
             redirect=self._redirect(location) if location else "",
-            certificates=tuple(read for der in chain if (read := certificate.from_der(der))),
-            chain=chain,
+            certificates=sent.certificates,
+            chain=sent.chain,
             tls_version=_tls_version(session[0]) if session else "",
             tls_cipher=session[1] if len(session) > 1 else "",
         )
+
+    def _headers(self) -> Headers:
+        """Of the answer so far: trailers come after its body."""
+        if self.parsed != len(self.header_lines):
+            self.parsed = len(self.header_lines)
+            self.head = _headers(self.header_lines)
+        return self.head
 
     def _redirect(self, location: str) -> str:
         """libcurl's idea of where it leads, under the name that was asked for."""
         leads_to = _text(self.curl.getinfo_raw(pycurl.REDIRECT_URL))
         asked = URL(_text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL)), encoded=True)
         elsewhere = "://" in location or location.startswith("//")
-        if leads_to and not elsewhere and asked.raw_host != self.url.raw_host:
+        if leads_to and not elsewhere and asked.raw_host != self.where.url.raw_host:
             there = URL(leads_to, encoded=True)
-            return str(self.url.origin()) + there.raw_path_qs
+            return str(self.where.url.origin()) + there.raw_path_qs
         return leads_to
 
 
@@ -558,7 +618,10 @@ def _header(lines: Sequence[str], name: str) -> str:
 
 
 def _header_value(headers: Headers, name: str) -> str:
-    return next((value for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value
+    return ""
 
 
 @lru_cache(maxsize=4096)
@@ -583,21 +646,28 @@ def _authority(url: URL) -> str:
 
 
 def _joined(addresses: Sequence[str]) -> str:
-    return ",".join(_bracketed(address) for address in addresses)
+    return ",".join([_bracketed(address) for address in addresses])
 
 
-def _chain(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> tuple[bytes, ...]:
-    """The DER forms from CURLINFO_CERTINFO, the server's own first."""
-    pems = [value for pairs in info for name, value in pairs if name == b"Cert"]
-    try:
-        return tuple(_der(pem) for pem in pems)
-    except ValueError:
-        return ()
+class _Sent(NamedTuple):
+    """The certificates of a server, its own first, as DER and those of them that can be read."""
+
+    chain: tuple[bytes, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+
+def _sent(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> _Sent:
+    """From CURLINFO_CERTINFO."""
+    return _read(tuple([value for pairs in info for name, value in pairs if name == b"Cert"]))
 
 
 @lru_cache(maxsize=1024)
-def _der(pem: bytes) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(_text(pem))
+def _read(pems: tuple[bytes, ...]) -> _Sent:
+    try:
+        chain = tuple(ssl.PEM_cert_to_DER_cert(_text(pem)) for pem in pems)
+    except ValueError:
+        return _Sent()
+    return _Sent(chain, tuple(read for der in chain if (read := certificate.from_der(der))))
 
 
 _CONNECT_CAUSES = {

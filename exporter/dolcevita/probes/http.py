@@ -18,7 +18,6 @@ from dolcevita.probes.curl import (
     Failure,
     Proxy,
     Request,
-    Tls,
     ca_bundle,
     exchange,
     shown,
@@ -41,6 +40,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 """The statuses that lead elsewhere (RFC 9110, section 15.4); the last two keep the method."""
 
 PHASES = ("resolve", "connect", "tls", "processing", "transfer")
+_OF_PHASE = {name: {"phase": name} for name in PHASES}
 
 HELP = {
     **address.HELP,
@@ -226,8 +226,13 @@ class _Secrets:
     words: Sequence[str] = ()
 
 
+_NOTHING = _Secrets()
+
+
 async def _secrets(options: Options, budget: float) -> _Secrets:
     """Raises Broken where a file cannot be read or no token is given."""
+    if options.bare:
+        return _NOTHING
     headers = dict(options.headers)
     from_files = {name: read(file) for name, file in options.header_files.items()}
     headers |= from_files
@@ -271,7 +276,7 @@ def _request(
         headers=_lines(headers, step.body is not None),
         version=options.http_version,
         encodings=encodings,
-        tls=_tls(options, at_home),
+        tls=options.tls if at_home else options.tls_elsewhere,
         proxy=_proxy(options, step.url),
         choose=_choice(options),
         source=options.source_ip_address,
@@ -301,20 +306,10 @@ def _lines(headers: Mapping[str, str | None], with_body: bool) -> list[str]:
     return lines
 
 
-def _tls(options: Options, at_home: bool) -> Tls:
-    return Tls(
-        ca_file=options.ca_file,
-        cert_file=options.cert_file if at_home else None,
-        key_file=options.key_file if at_home else None,
-        server_name=options.server_name if at_home else None,
-        insecure=options.insecure,
-        min_version=options.min_version,
-        max_version=options.max_version,
-    )
-
-
 def _proxy(options: Options, url: str) -> Proxy | None:
     where, exceptions = options.proxy, options.no_proxy
+    if not where and not options.proxy_from_environment:
+        return None
     parts = split(url)
     if options.proxy_from_environment:
         found = getproxies_environment()
@@ -373,7 +368,7 @@ def _samples(
         if phase.finished:
             spent[phase.name] += phase.seconds
     samples = [
-        Sample("probe_http_duration_seconds", seconds, {"phase": name})
+        Sample("probe_http_duration_seconds", seconds, _OF_PHASE[name])
         for name, seconds in spent.items()
     ]
     samples += [

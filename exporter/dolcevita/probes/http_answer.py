@@ -1,6 +1,7 @@
 """HTTP: what is wrong with an answer, in the order in which it comes."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dolcevita.probes import cel, pattern
@@ -60,6 +61,8 @@ class Body:
 
     def begin(self, headers: Headers) -> Callable[[bytes], bool]:
         self.charset = _charset(headers)
+        if not self.texts:
+            return self.take
         encodings = ("utf-8", "cp1252", "utf-16-le", "utf-16-be", self.charset)
         patterns = {(text, _encode(text, name)) for text in self.texts for name in encodings}
         self.patterns = [(text, pattern) for text, pattern in patterns if pattern]
@@ -288,7 +291,11 @@ def seen(final: Exchange, body: bytes, secrets: Iterable[str] = ()) -> Evidence:
 
 
 def _charset(headers: Headers) -> str:
-    content_type = dict(headers).get("content-type", "")
+    return _charset_of(dict(headers).get("content-type", ""))
+
+
+@lru_cache(maxsize=256)
+def _charset_of(content_type: str) -> str:
     _, _, name = content_type.lower().partition("charset=")
     return name.partition(";")[0].strip("\"' ") or "utf-8"
 

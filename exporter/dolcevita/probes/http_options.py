@@ -1,7 +1,8 @@
 """HTTP: what sites.yml may say of how a page is asked for, and of what must come back."""
 
 import re
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from dolcevita.config import Duration, Strict, one_or_many
 from dolcevita.probes import security
 from dolcevita.probes.cel import CEL
+from dolcevita.probes.curl import Tls
 from dolcevita.probes.kind import Expectations
 from dolcevita.probes.oauth2 import Client
 from dolcevita.probes.pattern import JSONPath, Regex
@@ -165,6 +167,30 @@ class Options(TlsOptions):
         _at_most_one(self, "basic_auth", "authorization", "oauth2")
         _at_most_one(self, "proxy", "proxy_from_environment")
         return self
+
+    @cached_property
+    def bare(self) -> bool:
+        """Whether nothing goes with the request: no header, no body, nothing secret."""
+        given = (self.headers, self.header_files, self.body is not None, self.body_file)
+        return not any((*given, self.basic_auth, self.authorization, self.oauth2))
+
+    @cached_property
+    def tls(self) -> Tls:
+        """As libcurl's side takes it, for the site's own host."""
+        return Tls(
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            server_name=self.server_name,
+            insecure=self.insecure,
+            min_version=self.min_version,
+            max_version=self.max_version,
+        )
+
+    @cached_property
+    def tls_elsewhere(self) -> Tls:
+        """The same for another host: without what is the site's own."""
+        return replace(self.tls, cert_file=None, key_file=None, server_name=None)
 
 
 class HeaderExpect(_Described):

@@ -63,7 +63,7 @@ class Phase(NamedTuple):
     finished: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """The outcome of one probe.
 
