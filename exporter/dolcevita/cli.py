@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from dolcevita import probes
 from dolcevita.config import (
@@ -367,6 +366,8 @@ def probe(
     with user_errors():
         name, kind, wanted, budget = _target(target, sites, people)
         result = asyncio.run(probes.once(kind, wanted, budget))
+    from rich.console import Console
+
     Console().print(render(name, wanted.url, result))
     if not (result.success and result.known):
         raise typer.Exit(2)
@@ -402,6 +403,8 @@ def whatif(
         if not site and not next_weeks:
             raise UserError("nothing to tell: name a site with --site, or give --next-weeks")
         config = _load(sites, people)
+        from rich.console import Console
+
         console = Console()
         if site:
             outage = simulation.parse(config, site, at, down_for)

@@ -245,6 +245,27 @@ def test_a_page_that_first_sets_a_cookie_is_reached():
     assert sample(second, "probe_http_redirects") == 1, "a cookie outlived its probe"
 
 
+def test_nothing_of_another_site_is_told_of_one_that_does_not_answer():
+    async def rude(request, writer):
+        writer.close()
+
+    async def scenario():
+        fine = page(b"hello", Last_Modified="Tue, 14 Jul 2026 19:00:00 GMT")
+        async with serving(fine) as there, serving(rude) as here:
+            await probe(f"http://127.0.0.1:{there}/")
+            broken = await probe(f"http://127.0.0.1:{here}/")
+            with closed_port() as closed:
+                return broken, await probe(f"http://127.0.0.1:{closed}/")
+
+    for result in run(scenario()):
+        assert not result.success
+        for name in ("status_code", "version", "content_length", "uncompressed_body_length"):
+            assert sample(result, f"probe_http_{name}") == 0, name
+        assert not has(result, "probe_http_last_modified_timestamp_seconds")
+        assert sample(result, "probe_http_duration_seconds", phase="transfer") == 0
+        assert not result.evidence.headers and not result.evidence.body
+
+
 def test_own_headers_go_to_the_own_host_only():
     asked: list[bytes] = []
 

@@ -185,6 +185,21 @@ def test_a_server_that_is_silent_after_tls_is_a_timeout_with_its_certificate(ca)
     assert has(result, "probe_ssl_earliest_cert_expiry")
 
 
+def test_no_certificate_of_another_site_is_told_of_one_that_begins_no_tls(ca):
+    async def scenario():
+        options = {"ca_file": str(ca.file)}
+        tls = context(ca.issue_cert("localhost"))
+        async with serving(page(), tls) as there, serving(silence) as here:
+            fine = await probe(f"https://localhost:{there}/", 5.0, options)
+            return fine, await probe(f"https://localhost:{here}/", 1.0, options)
+
+    fine, silent = run(scenario())
+    assert fine.success and fine.certificates
+    assert silent.reason is Reason.TIMEOUT
+    assert not silent.certificates and not has(silent, "probe_ssl_earliest_cert_expiry")
+    assert not has(silent, "probe_tls_version_info")
+
+
 def test_credentials_are_not_sent_when_a_redirect_leaves_tls(ca):
     asked: list[bytes] = []
 

@@ -6,8 +6,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-import holidays
-
 from dolcevita.alerting.intervals import DAY, Interval, Muting, Ranges
 from dolcevita.config import Owner, Quiet
 from dolcevita.config.agenda import joined
@@ -106,6 +104,8 @@ def _days_off(quiet: Quiet, today: date) -> list[date]:
     country, _, subdivision = quiet.public_holidays.partition("-")
     # A bridge may lead into a year that is not asked for.
     years = range(today.year - 1, last_day(today).year + 2)
+    import holidays  # takes memory that few exporters need
+
     found = set(holidays.country_holidays(country, subdiv=subdivision or None, years=years))
     if quiet.bridge_days:
         found |= {

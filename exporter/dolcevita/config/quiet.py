@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import holidays
 from pydantic import BeforeValidator
 
 from dolcevita.config import agenda
@@ -138,6 +137,8 @@ def _country(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a country code such as FR")
     country, _, subdivision = value.partition("-")
+    import holidays  # takes memory that few exporters need
+
     supported = holidays.list_supported_countries()
     if country not in supported:
         upper = value.upper()
@@ -155,6 +156,8 @@ def _country(value: Any) -> str:
 
 def _code_of(country: str) -> str:
     """The code of a country that is written out in English, or ''."""
+    import holidays
+
     codes = {name: entity[1] for name, entity in holidays.registry.COUNTRIES.items()}
     name = nearest(country.replace(" ", "_"), codes, cutoff=0.8)
     return codes[name] if name else ""

@@ -20,7 +20,6 @@ from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 import pycurl
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from yarl import URL
 
 from dolcevita.probes import certificate
@@ -210,7 +209,11 @@ async def close() -> None:
 @cache
 def ca_bundle() -> str:
     """The file of trusted CAs: $SSL_CERT_FILE, else the system's, else the one of certifi."""
-    return ssl.get_default_verify_paths().cafile or DEFAULT_CA_BUNDLE_PATH
+    if system := ssl.get_default_verify_paths().cafile:
+        return system
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH  # takes memory that few need
+
+    return DEFAULT_CA_BUNDLE_PATH
 
 
 async def exchange(request: Request) -> Exchange:

@@ -8,8 +8,6 @@ from time import perf_counter
 from typing import NamedTuple
 from urllib.request import getproxies_environment
 
-from requests.utils import should_bypass_proxies
-
 from dolcevita.probes import address, chain, security, stream
 from dolcevita.probes.certificate import Certificate
 from dolcevita.probes.course import Broken, Course
@@ -316,10 +314,16 @@ def _proxy(options: Options, url: str) -> Proxy | None:
         where, exceptions = found.get(parts.scheme), found.get("no", "")
         if parts.hostname in ("localhost", "127.0.0.1", "::1"):
             return None
-    if not where or (exceptions and should_bypass_proxies(url, exceptions)):
+    if not where or (exceptions and _bypasses(url, exceptions)):
         return None
     lines = [f"{name}: {value}" for name, value in options.proxy_headers.items()]
     return Proxy(where, lines, options.proxy_resolves)
+
+
+def _bypasses(url: str, exceptions: str) -> bool:
+    from requests.utils import should_bypass_proxies  # takes memory that few need
+
+    return bool(should_bypass_proxies(url, exceptions))
 
 
 def _choice(options: Options) -> Callable[[str, Sequence[str]], Sequence[str]]:
