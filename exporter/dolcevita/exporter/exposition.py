@@ -76,14 +76,18 @@ class Gauges:
         """A sample; `labels` are from `as_text`."""
         lines = self.lines.get(name)
         if lines is None:
-            head = f"# HELP {name} {_escaped(self.help[name])}\n# TYPE {name} gauge\n"
-            lines = self.lines[name] = [head]
+            lines = self.lines[name] = [_head(name, self.help[name])]
         series = f"{name}{{{labels}}}" if labels else name
         lines.append(f"{series} {value + 0.0!r}\n")
 
     def text(self) -> str:
         """All of them."""
-        return "".join("".join(lines) for lines in self.lines.values())
+        return "".join(["".join(lines) for lines in self.lines.values()])
+
+
+@lru_cache(maxsize=1024)
+def _head(name: str, help_: str) -> str:
+    return f"# HELP {name} {_escaped(help_)}\n# TYPE {name} gauge\n"
 
 
 def as_text(labels: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,7 @@ class Prober:
             "dolcevita_probes_in_flight", "Probes that are under way", registry=registry
         ).set_function(lambda: self.under_way)
 
-    async def sites(self, sites: Iterable[Site], seconds: float) -> list[tuple[Site, Result]]:
+    async def sites(self, sites: Sequence[Site], seconds: float) -> list[tuple[Site, Result]]:
         """Probe every site at once, each within its own timeout and `seconds`.
 
         One result for each site, whatever the sites do: none delays or loses another's.
@@ -64,6 +64,8 @@ class Prober:
             self.last[site.name] = Seen(kept, now)
             return site, result
 
+        if len(sites) == 1:
+            return [await one(sites[0])]  # without a task of its own
         return await asyncio.gather(*map(one, sites))
 
     async def target(self, kind: Kind, target: Target[Any, Any], seconds: float) -> Result:

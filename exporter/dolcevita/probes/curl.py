@@ -67,6 +67,9 @@ hybrid against quantum computers, which takes longer to prepare, for both sides.
 CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """Those of TLS 1.3, the cheapest first; OpenSSL's own choice is another order."""
 
+_TEXT = pycurl.INFOTYPE_TEXT
+_SESSION = b"SSL connection using "
+
 MOST_IDLE = 32
 """Handles of a shape that are kept between exchanges, as many as a batch has sites."""
 
@@ -519,10 +522,9 @@ class _Transfer:
         return 0
 
     def on_debug(self, kind: int, text: bytes) -> None:
-        # libcurl tells the TLS version and cipher nowhere else.
-        prefix = b"SSL connection using "
-        if kind == pycurl.INFOTYPE_TEXT and text.startswith(prefix):
-            self.session = _text(text.removeprefix(prefix)).split(" / ")
+        # libcurl tells the TLS version and cipher nowhere else; of all that it tells, they are one.
+        if kind == _TEXT and text.startswith(_SESSION):
+            self.session = _text(text.removeprefix(_SESSION)).split(" / ")
 
     def result(self, spent: float, code: int) -> Exchange:
         """What the handle knows, once libcurl is done with it; it began after `spent` seconds."""
