@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
     reason="no nginx on this machine to be the site",
 )
 def test_a_probe_costs_no_more_than_it_did():
-    """CPU time, as a ratio to plain pycurl in the same run; the better of two runs."""
+    """CPU time, as a ratio to a plain prober in the same run; the better of two runs."""
     recorded = json.loads(RECORD.read_text())
     best = dict.fromkeys(recorded, float("inf"))
     for _ in range(2):
@@ -28,8 +28,8 @@ def test_a_probe_costs_no_more_than_it_did():
         if all(best[scheme] <= WORSE * recorded[scheme] for scheme in recorded):
             return
     pytest.fail(
-        f"CPU of a probe by plain pycurl's: {best}, recorded {recorded}. Find what made it dearer; "
-        "if it must be, docs/bench/README.md says how to keep the new figures."
+        f"CPU of a probe by a plain prober's: {best}, recorded {recorded}. Find what made it "
+        "dearer; if it must be, docs/bench/README.md says how to keep the new figures."
     )
 
 
