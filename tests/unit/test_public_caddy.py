@@ -11,6 +11,7 @@ import pytest
 import requests
 import yaml
 
+import doors
 from binaries import debian_package
 from dolcevita.config import UserError
 from waiting import free_port, until
@@ -20,7 +21,12 @@ PORTS = ("8080", "8443", "8081", "8082")
 
 
 @pytest.fixture
-def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def ports(tmp_path: Path, log: Path) -> Iterator[dict[str, int]]:
     """A Caddy on the repository's Caddyfile, without users; its ports by those of the container."""
     try:
         program = debian_package("sid", "caddy") / "bin/caddy"
@@ -36,11 +42,11 @@ def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
     file = tmp_path / "Caddyfile"
     file.write_text(_on(free, text))
     environment = {"PUBLIC_HOST": "localhost", "PUBLIC_GRAFANA": _on(free, grafana)}
-    with (tmp_path / "log").open("wb") as log:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [program, "run", "--config", file, "--adapter", "caddyfile"],
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             env={
                 **os.environ,
                 **environment,
@@ -49,7 +55,7 @@ def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
             },
         )
     try:
-        until(lambda: _code(free["8081"]) == 200, (tmp_path / "log").read_text, within=30)
+        until(lambda: _code(free["8081"]) == 200, log.read_text, within=30)
         yield free
     finally:
         process.terminate()
@@ -88,3 +94,19 @@ def test_without_its_name_nobody_in_public_reaches_grafana(ports: dict[str, int]
     assert _code(ports["8080"], "grafana.invalid") == unknown == 404
     assert _code(ports["8080"], "localhost") == 308
     assert _code(ports["8082"], f"grafana.invalid:{ports['8082']}") == 401
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_the_log_of_a_failure_tells_no_token_and_no_password(
+    ports: dict[str, int], log: Path
+) -> None:
+    """No exporter is here: each request fails."""
+    asked = f"https://localhost:{ports['8443']}"
+    for path in (doors.MARIE, f"/ping/{doors.TOKEN}?token={doors.TOKEN}"):
+        headers = {"Referer": f"{asked}{doors.MARIE}", "Cookie": doors.TOKEN}
+        answer = requests.get(
+            asked + path, auth=("marie", doors.TOKEN), headers=headers, verify=False, timeout=60
+        )
+        assert answer.status_code == 502
+    until(lambda: log.read_text().count("exporter") >= 2, log.read_text, within=5)
+    assert doors.TOKEN not in log.read_text()
