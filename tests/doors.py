@@ -12,6 +12,7 @@ PUBLIC = {
     **dict.fromkeys(("/site.css", "/site/shop", "/sd", "/probe", "/metrics"), "shut"),
     "/badge/shop.svg": "shut",
     **dict.fromkeys(("/-/healthy", "/-/reload", "/recent", "/recent/1"), "shut"),
+    **dict.fromkeys(("/-/drill", "/-/drill/1", "/-/drill/1/passed"), "shut"),
 }
 """What the world is answered, for a path of each of the exporter's routes."""
 
