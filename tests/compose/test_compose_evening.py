@@ -36,6 +36,9 @@ FORGOTTEN = 125
 """Seconds after which Alertmanager takes for over what Prometheus does not repeat: a recovery that
 Prometheus could not tell before it died."""
 
+LOST_AFTER = 240
+"""Seconds after an incident's end in which the owner must have heard of it, come what may."""
+
 PAUSES = {"alertmanager": RETOLD, "prometheus": FORGOTTEN, "engine": RETOLD}
 """After each of these the next is killed a little later: one at a time."""
 
@@ -201,18 +204,20 @@ def test_every_incident_of_the_evening_was_told_once_to_everybody(july: Town) ->
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path: Path) -> None:
+    """Each kill prints what was told so far, so that a run that is interrupted has shown it."""
     kills = int(os.environ.get("DOLCEVITA_KILLS", KILLS_IN_SOAK))
     outages = {f"guest{n}": 0 for n in range(6)}
+    ends: dict[str, list[float]] = {name: [] for name in outages}
     over = False
 
     def scenes(host: Callable[[str], Host]) -> list[Scene]:
         return [Scene(name, host(name), incidents) for name in outages]
 
-    def told(scene: Scene) -> int:
-        return sum(len(message.alerts) for message in place.inbox.to(scene.name))
+    def told(scene: Scene) -> list[str]:
+        return [since for message in place.inbox.to(scene.name) for since in message.of("since")]
 
-    def paged(scene: Scene) -> int:
-        return len(place.inbox.to(scene.provider, "SiteDown", "firing"))
+    def paged(scene: Scene, status: str = "firing") -> int:
+        return len(place.inbox.to(scene.provider, "SiteDown", status))
 
     def incidents(scene: Scene) -> None:
         while not over:
@@ -227,15 +232,33 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
                 within=120,
             )
             scene.up()
+            ends[scene.name].append(scene.ended)
             until(
-                lambda: told(scene) == outages[scene.name],
+                lambda: len(told(scene)) == outages[scene.name],
                 lambda: f"{scene.name}: incident {outages[scene.name]}\n{place.story()}",
-                within=240,
+                within=LOST_AFTER,
             )
+
+    def figures() -> str:
+        pages = lost = twice = 0
+        messages = [(told(scene), scene) for scene in place.scenes.values()]
+        for heard, scene in messages:
+            pages += paged(scene)
+            awaited = ends[scene.name][len(heard) :]
+            lost += sum(time.time() - end > LOST_AFTER for end in awaited)
+            twice += len(heard) - len(set(heard))
+            begun = outages[scene.name] + 1
+            twice += sum(max(0, paged(scene, of) - begun) for of in ("firing", "resolved"))
+        news = sum(len(heard) for heard, _ in messages)
+        return (
+            f"{sum(outages.values())} incidents: {pages} pages, {news} good news, "
+            f"{lost} lost, {twice} told twice"
+        )
 
     def killer() -> None:
         nonlocal over
         victims = (*SERVICES, "engine")
+        began = time.monotonic()
         try:
             for number in range(kills):
                 time.sleep(dice.uniform(5, 30))
@@ -248,6 +271,8 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
                 else:
                     place.crash(victim)
                 time.sleep(PAUSES.get(victim, 0))
+                minutes = (time.monotonic() - began) / 60
+                print(f"{minutes:5.1f} min, kill {number + 1:2} {victim}: {figures()}", flush=True)
         finally:
             over = True
 
@@ -255,6 +280,6 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
         time.sleep(START_DELAY)
         play(place.scenes.values(), killer)
         time.sleep(SETTLE)
-        print(f"{kills} kills, {sum(outages.values())} incidents, {len(place.inbox.all)} messages")
+        print(f"{kills} kills, {figures()}, {len(place.inbox.all)} messages")
         for scene in place.scenes.values():
             place.each_incident_is_told_once(scene, outages[scene.name])
