@@ -54,6 +54,15 @@ def test_every_service_restarts_has_few_rights_limits_and_bounded_logs(
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "2"}
 
 
+def test_where_the_processor_is_short_watching_goes_first(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    assert {name for name, service in services.items() if service.get("cpu_shares")} == {
+        "grafana",
+        "caddy",
+    }
+
+
 def test_each_service_sees_only_what_it_reads(services: dict[str, dict[str, Any]]) -> None:
     mounts = {
         name: [volume.partition(":")[0] for volume in service["volumes"]]
@@ -122,3 +131,6 @@ def test_the_example_env_file_names_the_pinned_images(
     assert dockerfile.count("ARG PYTHON_IMAGE=") == 1
     base = dockerfile.partition("ARG ")[2].partition("\n")[0]
     assert f"# {base}\n" in example
+    for line in re.findall(r"^# [A-Z]+_IMAGE=.*$", example, re.MULTILINE):
+        if "EXPORTER_IMAGE" not in line:
+            assert re.search(r":v?\d+\.\d+\.\d+(-|$)", line), f"{line}: not one version"
