@@ -105,9 +105,7 @@ def build(environment: Mapping[str, str]) -> None:
     with (CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _build_python(environment)
-        programs = debian_package("sid", "prometheus", "prometheus-alertmanager")
-        for name, tag in (("prometheus", PROMETHEUS), ("alertmanager", ALERTMANAGER)):
-            _build(environment, tag, DOCKERFILE.format(base=PYTHON, name=name), programs)
+        _build_prometheus(environment, "sid", IMAGES)
         busybox = debian_package("sid", "busybox-static") / "usr/bin/busybox"
         caddy = debian_package("sid", "caddy") / "usr/bin/caddy"
         with tempfile.TemporaryDirectory() as scratch:
@@ -126,6 +124,25 @@ def build_store(environment: Mapping[str, str]) -> None:
         shutil.copy(package / "usr/bin/victoria-metrics", scratch)
         shutil.copy(debian_package("sid", "busybox-static") / "usr/bin/busybox", scratch)
         _build(environment, VICTORIAMETRICS, STORE_DOCKERFILE.format(base=PYTHON), Path(scratch))
+
+
+def build_older(environment: Mapping[str, str]) -> dict[str, str]:
+    """Make the images of the Prometheus and the Alertmanager of SUITE, and name them."""
+    older = {
+        name: IMAGES[name].replace("newest", "older")
+        for name in ("PROMETHEUS_IMAGE", "ALERTMANAGER_IMAGE")
+    }
+    _build_prometheus(environment, SUITE, older)
+    return older
+
+
+def _build_prometheus(
+    environment: Mapping[str, str], suite: str, images: Mapping[str, str]
+) -> None:
+    programs = debian_package(suite, "prometheus", "prometheus-alertmanager")
+    for name in ("prometheus", "alertmanager"):
+        dockerfile = DOCKERFILE.format(base=PYTHON, name=name)
+        _build(environment, images[f"{name.upper()}_IMAGE"], dockerfile, programs)
 
 
 def _build_python(environment: Mapping[str, str]) -> None:
