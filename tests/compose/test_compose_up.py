@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import ssl
@@ -30,7 +31,12 @@ SITES = {
     "sites": [{"name": "shop", "url": "http://exporter:9714/-/healthy"}],
 }
 PEOPLE = {
-    "providers": [{"name": "infogerance", "notify": [{"webhook": "http://127.0.0.1:9/provider"}]}],
+    "providers": [
+        {
+            "name": "infogerance",
+            "notify": [{"webhook_file": "secrets/owner"}, {"apprise_file": "secrets/apprise"}],
+        }
+    ],
     "owners": [
         {
             "name": "marie",
@@ -50,9 +56,10 @@ class Up(Project):
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         super().__init__(folder, environment, yaml.safe_dump(SITES), yaml.safe_dump(PEOPLE))
-        secret = folder / "secrets/owner"
-        secret.write_text(SECRET + "\n")
-        secret.chmod(0o640)
+        for name, text in (("owner", SECRET), ("apprise", SECRET.replace("http", "json"))):
+            secret = folder / "secrets" / name
+            secret.write_text(text + "\n")
+            secret.chmod(0o640)
         (folder / "status.yml").write_text(yaml.safe_dump(STATUS))
         (folder / "logo.png").write_bytes(b"a picture")
         self.process: subprocess.Popen[bytes] | None = None
@@ -122,6 +129,65 @@ def test_the_exporters_image_is_small(well: Up) -> None:
     assert sizes[0] - sizes[1] < 80e6
 
 
+def test_the_exporters_image_has_the_locked_packages_and_no_others(well: Up) -> None:
+    program = (
+        "from importlib.metadata import distributions\n"
+        "for d in distributions(): print(d.metadata['Name'].lower().replace('_', '-'), d.version)"
+    )
+    words = ("run", "--rm", "--network=none", "--entrypoint=python3", images.EXPORTER)
+    found = {
+        line.split()[0]: line.split()[1] for line in well.docker(*words, "-c", program).splitlines()
+    }
+    lock = (well.folder / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock, re.MULTILINE))
+    assert found.pop("dolcevita")
+    assert found == locked
+
+
+@pytest.mark.soak
+def test_an_image_that_is_built_twice_has_the_same_files(docker: dict[str, str]) -> None:
+    words = ("build", "--quiet", "--no-cache", "--target=slim", "--file=exporter/Dockerfile")
+    files = "find . -type f -exec sha256sum {} + ; find . -printf '%p %m %U:%G %l\\n'"
+    listed = []
+    for _ in range(2):
+        built = subprocess.run(
+            ["docker", *words, f"--build-arg=PYTHON_IMAGE={images.PYTHON}", "."],
+            cwd=images.ROOT,
+            env=docker,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        run = ("run", "--rm", "--workdir=/opt", "--entrypoint=sh", built, "-c", files)
+        listing = subprocess.run(
+            ["docker", *run], env=docker, capture_output=True, text=True, check=True
+        )
+        listed.append(sorted(listing.stdout.splitlines()))
+    assert len(listed[0]) > 1000
+    assert listed[0] == listed[1]
+
+
+def test_the_compose_file_is_valid_with_each_variable_of_the_example(
+    docker: dict[str, str], tmp_path: Path
+) -> None:
+    example = (images.ROOT / ".env.example").read_text()
+    every = tmp_path / "env"
+    every.write_text(re.sub(r"^# ([A-Z_]+=)", r"\1", example, flags=re.MULTILINE))
+    files = (f"--env-file={every}", f"--project-directory={images.ROOT}")
+    result = subprocess.run(
+        ["docker", "compose", *files, "config", "--format=json"],
+        # The environment would go before the file.
+        env={name: value for name, value in docker.items() if name not in images.IMAGES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    services = json.loads(result.stdout)["services"]
+    assert set(services) == {*SERVICES, "grafana", "caddy", "caddy-data"}
+    assert services["caddy"]["environment"]["PUBLIC_HOST"] == "status.example.com"
+
+
 CADDY_MAY = 1 << 10
 """CAP_NET_BIND_SERVICE, in the bounding set alone."""
 
@@ -180,10 +246,25 @@ def test_a_running_container_may_do_and_write_no_more_than_it_must(well: Up, ser
 
 
 def test_no_secret_is_in_the_environment_the_inspection_or_the_logs(well: Up) -> None:
+    """The logs are those of deliveries that fail, whose addresses are the secrets."""
     until(
         lambda: SECRET in well.alertmanager_runs_on() or "<secret>" in well.alertmanager_runs_on(),
         "the owner's address in Alertmanager",
     )
+    labels = {"alertname": "SiteDown", "severity": "critical", "site": "shop", "since": "1"}
+    end = (datetime.now(UTC) + timedelta(minutes=2)).isoformat()
+    alert = {"labels": labels | {"provider": "infogerance"}, "endsAt": end}
+    url = well.url("alertmanager", "/api/v2/alerts")
+    requests.post(url, json=[alert], timeout=5).raise_for_status()
+    for service, failure in (
+        ("alertmanager", "connection refused"),
+        ("courier", "did not take the message"),
+    ):
+        until(
+            lambda service=service, failure=failure: failure in well.logs(service),  # type: ignore[misc]
+            lambda service=service: well.logs(service),  # type: ignore[misc]
+            within=90,
+        )
     for service in (*SERVICES, "grafana", "caddy"):
         environment = (Path("/proc") / str(well.pid(service)) / "environ").read_bytes().decode()
         everywhere = environment + json.dumps(well.inside(service)) + well.logs(service)
@@ -198,39 +279,42 @@ def test_the_compiled_file_with_its_secrets_is_its_owners_alone(well: Up) -> Non
     assert SECRET in well.compose("exec", "-T", "courier", "cat", file)
 
 
-NEIGHBOURS = [
-    ("prometheus", "exporter:9714", True),
-    ("alertmanager", "courier:9715", True),
-    ("alertmanager", "exporter:9714", True),
-    ("caddy", "exporter:9714", True),
-    ("grafana", "prometheus:9090", True),
-    ("grafana", "exporter:9714", False),
-    ("grafana", "courier:9715", False),
-    ("grafana", "alertmanager:9093", False),
-    ("caddy", "courier:9715", False),
-    ("caddy", "prometheus:9090", False),
-    ("caddy", "alertmanager:9093", False),
-    ("exporter", "courier:9715", False),
-    ("exporter", "alertmanager:9093", True),
-    ("courier", "exporter:9714", False),
-]
+REACHES = {
+    "exporter": {"prometheus", "alertmanager", "caddy"},
+    "courier": {"prometheus", "alertmanager"},
+    "alertmanager": {"prometheus", "courier", "exporter"},
+    "prometheus": {"exporter", "courier", "alertmanager", "grafana"},
+    "grafana": {"prometheus", "caddy"},
+    "caddy": {"exporter", "grafana"},
+}
+"""Those that share a network, whoever of them asks."""
+
+CONNECT = """
+import socket, sys
+for name, address, port in (word.split("/") for word in sys.argv[1:]):
+    try:
+        socket.create_connection((address, int(port)), 0.5)
+        print(name)
+    except OSError:
+        pass
+"""
 
 
-@pytest.mark.parametrize(("who", "whom", "may"), NEIGHBOURS)
-def test_a_container_reaches_its_neighbours_and_nobody_else(
-    well: Up, who: str, whom: str, may: bool
-) -> None:
-    name, _, port = whom.partition(":")
-    networks = well.inside(name)[0]["NetworkSettings"]["Networks"].values()
-    program = (
-        "import socket, sys\n"
-        "for address in sys.argv[2:]:\n"
-        "    try: socket.create_connection((address, int(sys.argv[1])), 0.5); print('reached')\n"
-        "    except OSError: pass\n"
-    )
-    addresses = [name, *(network["IPAddress"] for network in networks)]
-    said = well.compose("exec", "-T", who, "python3", "-c", program, port, *addresses)
-    assert ("reached" in said) is may
+@pytest.mark.parametrize("who", REACHES)
+def test_a_container_reaches_its_neighbours_and_nobody_else(well: Up, who: str) -> None:
+    """By their names, by their addresses, and by the ports that this machine has published."""
+    doors = []
+    for name, ports in LISTENS.items():
+        networks = well.inside(name)[0]["NetworkSettings"]["Networks"].values()
+        addresses = [name, *(network["IPAddress"] for network in networks)]
+        if name != who:
+            doors += [f"{name}/{address}/{max(ports)}" for address in addresses]
+    for network in well.inside(who)[0]["NetworkSettings"]["Networks"].values():
+        for name in ("exporter", "alertmanager", "prometheus", "grafana"):
+            port = well.ports[name.upper()]
+            doors.append(f"published {name}/{network['Gateway']}/{port}")
+    said = well.compose("exec", "-T", who, "python3", "-c", CONNECT, *doors)
+    assert set(said.splitlines()) == REACHES[who]
 
 
 def _public(well: Up, host: str, path: str, method: str = "GET", **more: Any) -> requests.Response:
