@@ -94,6 +94,13 @@ class Project:
         state = self.docker("inspect", "--format={{.State.Pid}}", self.container(service))
         return int(state)
 
+    def program(self, service: str) -> int:
+        """The process that does the work: where Docker puts its init before it, the child."""
+        process = Path("/proc") / str(pid := self.pid(service))
+        if (process / "comm").read_text().strip() != "docker-init":
+            return pid
+        return int((process / "task" / str(pid) / "children").read_text().split()[0])
+
     def kill(self, service: str) -> None:
         """SIGKILL from outside, as a crash: after `docker kill` the engine would not restart it."""
         os.kill(self.pid(service), signal.SIGKILL)

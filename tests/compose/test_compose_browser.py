@@ -1,5 +1,7 @@
 """The exporter's image with Chromium in it, as the compose file runs it."""
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -93,7 +95,7 @@ def test_a_page_is_well_in_a_browser_without_rights_or_a_disk(project: Project) 
     seen = _probe(project, "good")
     assert seen["probe_success"] == 1, project.logs("exporter")
     assert seen["probe_browser_largest_contentful_paint_seconds"] > 0
-    pid = project.pid("exporter")
+    pid = project.program("exporter")
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
@@ -107,6 +109,24 @@ def test_an_error_on_the_console_fails_with_a_picture(project: Project) -> None:
     assert seen["content"] == 1
     picture = requests.get(project.url("exporter", "/site/broken?format=png"), timeout=10)
     assert picture.content.startswith(b"\x89PNG")
+
+
+def test_nothing_is_left_of_a_browser_that_dies(project: Project) -> None:
+    """What it leaves behind counts among the processes that a container may have."""
+    assert _probe(project, "good")["probe_success"] == 1
+    before = _processes(project)
+    browsers = [pid for pid, (name, _) in before.items() if name.startswith(("chrom", "headless"))]
+    os.kill(min(browsers), signal.SIGKILL)
+    until(lambda: not set(browsers) & set(_processes(project)), lambda: str(_processes(project)))
+    assert _probe(project, "good")["probe_success"] == 1
+    assert not [name for name, state in _processes(project).values() if state == "Z"]
+
+
+def _processes(project: Project) -> dict[int, tuple[str, str]]:
+    """Name and state (proc(5)) of each process of the container, by its number out here."""
+    listed = project.docker("top", project.container("exporter"), "-eo", "pid,state,comm")
+    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    return {int(pid): (name, state[0]) for pid, state, name in rows}
 
 
 def test_the_small_image_refuses_the_same_file_and_says_what_to_do(project: Project) -> None:

@@ -73,7 +73,7 @@ class Broken(Town):
 
     def set_clocks(self, seconds: int) -> None:
         """All containers at once, as when the machine's clock is set."""
-        processes = [self.pid(service) for service in SERVICES]
+        processes = [self.program(service) for service in SERVICES]
         until(lambda: _set_clocks(processes, seconds), "every clock set")
         self.deaths.append(f"{time.time():.1f} clocks {seconds}s ahead")
 

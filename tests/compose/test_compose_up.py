@@ -212,7 +212,7 @@ OF_THE_ENGINE = ("/proc", "/dev", "/sys")
 
 @pytest.mark.parametrize("service", LISTENS)
 def test_a_running_container_may_do_and_write_no_more_than_it_must(well: Up, service: str) -> None:
-    process = Path("/proc") / str(well.pid(service))
+    process = Path("/proc") / str(well.program(service))
     status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
     user = "472" if service == "grafana" else "65534"
     assert set(status["Uid"].split()) == {user}
@@ -266,7 +266,7 @@ def test_no_secret_is_in_the_environment_the_inspection_or_the_logs(well: Up) ->
             within=90,
         )
     for service in (*SERVICES, "grafana", "caddy"):
-        environment = (Path("/proc") / str(well.pid(service)) / "environ").read_bytes().decode()
+        environment = (Path("/proc") / str(well.program(service)) / "environ").read_bytes().decode()
         everywhere = environment + json.dumps(well.inside(service)) + well.logs(service)
         assert "a-token-that-nobody-may-see" not in everywhere
         assert "$2a$" not in everywhere
