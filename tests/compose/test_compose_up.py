@@ -397,6 +397,21 @@ def _served(well: Up) -> requests.Response | None:
     return answer if answer.ok else None
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("service", ["caddy", "grafana"])
+def test_who_is_in_front_comes_back_after_a_crash(well: Up, service: str) -> None:
+    """Those behind have an evening of their own (test_compose_evening.py)."""
+    before = well.pid(service)
+    well.kill(service)
+    until(lambda: well.pid(service) not in (0, before), f"{service} back", within=30)
+    until(lambda: _served(well), "the page over HTTPS", within=20)
+    until(
+        lambda: _public(well, "grafana.localhost", "/", auth=("marie", "open")).ok,
+        "Grafana over HTTPS",
+        within=20,
+    )
+
+
 def test_edits_are_followed_within_ten_seconds(well: Up) -> None:
     until(lambda: well.query("up"), "Prometheus' first scrape", within=60)
     sites = [*SITES["sites"], {"name": "second", "url": "http://exporter:9714/-/healthy?2"}]
