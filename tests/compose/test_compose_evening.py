@@ -251,7 +251,7 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
             twice += sum(max(0, paged(scene, of) - begun) for of in ("firing", "resolved"))
         news = sum(len(heard) for heard, _ in messages)
         return (
-            f"{sum(outages.values())} incidents: {pages} pages, {news} good news, "
+            f"{sum(outages.values())} outages over: {pages} pages, {news} good news, "
             f"{lost} lost, {twice} told twice"
         )
 
