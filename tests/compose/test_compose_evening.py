@@ -220,24 +220,31 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
         return len(place.inbox.to(scene.provider, "SiteDown", status))
 
     def incidents(scene: Scene) -> None:
-        while not over:
-            time.sleep(dice.uniform(2, 20))
-            scene.down()
-            time.sleep(dice.uniform(*OUTAGE))
-            outages[scene.name] += 1
-            # On a slow machine much of an outage passes unseen, while all starts again.
-            until(
-                lambda: paged(scene) == outages[scene.name],
-                lambda: f"{scene.name}: page {outages[scene.name]}\n{place.story()}",
-                within=120,
-            )
-            scene.up()
-            ends[scene.name].append(scene.ended)
-            until(
-                lambda: len(told(scene)) == outages[scene.name],
-                lambda: f"{scene.name}: incident {outages[scene.name]}\n{place.story()}",
-                within=LOST_AFTER,
-            )
+        nonlocal over
+        try:
+            while not over:
+                incident(scene)
+        finally:
+            over = True
+
+    def incident(scene: Scene) -> None:
+        time.sleep(dice.uniform(2, 20))
+        scene.down()
+        time.sleep(dice.uniform(*OUTAGE))
+        outages[scene.name] += 1
+        # On a slow machine much of an outage passes unseen, while all starts again.
+        until(
+            lambda: paged(scene) == outages[scene.name],
+            lambda: f"{scene.name}: page {outages[scene.name]}\n{place.story()}",
+            within=120,
+        )
+        scene.up()
+        ends[scene.name].append(scene.ended)
+        until(
+            lambda: len(told(scene)) == outages[scene.name],
+            lambda: f"{scene.name}: incident {outages[scene.name]}\n{place.story()}",
+            within=LOST_AFTER,
+        )
 
     def figures() -> str:
         pages = lost = twice = 0
@@ -261,6 +268,8 @@ def test_fifty_kills_at_random_moments_of_incidents(own_engine: Engine, tmp_path
         began = time.monotonic()
         try:
             for number in range(kills):
+                if over:
+                    break
                 time.sleep(dice.uniform(5, 30))
                 victim = victims[number % len(victims)]
                 if victim == "engine":
