@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import requests
@@ -114,19 +115,36 @@ def test_an_error_on_the_console_fails_with_a_picture(project: Project) -> None:
 def test_nothing_is_left_of_a_browser_that_dies(project: Project) -> None:
     """What it leaves behind counts among the processes that a container may have."""
     assert _probe(project, "good")["probe_success"] == 1
-    before = _processes(project)
-    browsers = [pid for pid, (name, _) in before.items() if name.startswith(("chrom", "headless"))]
-    os.kill(min(browsers), signal.SIGKILL)
-    until(lambda: not set(browsers) & set(_processes(project)), lambda: str(_processes(project)))
+    browsers = {
+        process.pid: process
+        for process in _processes(project)
+        if process.name.startswith(("chrom", "headless"))
+    }
+    (first,) = {one.parent for one in browsers.values()} & {
+        pid for pid, one in browsers.items() if one.parent not in browsers
+    }
+    os.kill(first, signal.SIGKILL)
+    until(
+        lambda: not browsers.keys() & {process.pid for process in _processes(project)},
+        lambda: str(_processes(project)),
+    )
     assert _probe(project, "good")["probe_success"] == 1
-    assert not [name for name, state in _processes(project).values() if state == "Z"]
+    assert not [process for process in _processes(project) if process.state == "Z"]
 
 
-def _processes(project: Project) -> dict[int, tuple[str, str]]:
-    """Name and state (proc(5)) of each process of the container, by its number out here."""
-    listed = project.docker("top", project.container("exporter"), "-eo", "pid,state,comm")
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    return {int(pid): (name, state[0]) for pid, state, name in rows}
+class Process(NamedTuple):
+    """One of a container, by its number out here; its state is a letter of proc(5)."""
+
+    pid: int
+    parent: int
+    state: str
+    name: str
+
+
+def _processes(project: Project) -> list[Process]:
+    listed = project.docker("top", project.container("exporter"), "-eo", "pid,ppid,state,comm")
+    rows = [line.split(None, 3) for line in listed.splitlines()[1:]]
+    return [Process(int(pid), int(parent), *more) for pid, parent, *more in rows]
 
 
 def test_the_small_image_refuses_the_same_file_and_says_what_to_do(project: Project) -> None:
