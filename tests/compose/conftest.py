@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
 
 import images
 from dolcevita.config import UserError
-from engine import Engine, engine, possible
+from engine import Engine, engine, favoured, possible
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,8 @@ def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             images.build(made.environment)
         except UserError as error:
             pytest.skip(str(error))
-        yield made
+        with favoured():
+            yield made
 
 
 @pytest.fixture(scope="session")
