@@ -167,7 +167,6 @@ def evenings(folder: Path, programs: Programs, count: int, seed: int) -> None:
     assert not wrong, "\n".join([figures, *wrong, *killer.story, received.log()])
 
 
-@pytest.mark.soak
 def test_any_one_killed_at_any_moment_loses_nothing_and_tells_nothing_twice(
     newest: Programs, tmp_path: Path
 ) -> None:
