@@ -444,7 +444,7 @@ class _Drill:
                         return Broken(Link.RULES, text)
                     text = (
                         f"Prometheus evaluates {name}, but knows nothing of the site "
-                        f"(site:focus:info of rules/availability.yml): see {self.insight.url}/rules"
+                        f"(site:info of rules/availability.yml): see {self.insight.url}/rules"
                     )
                     return Broken(Link.RULES, text)
         return Broken(
