@@ -83,7 +83,7 @@ def probing(*cases, serve=SHOP, tls=None, budget=BUDGET, tmp_path=None, warm=Tru
         async with serving(routes(serve), tls) as port:
             results = []
             if warm:
-                await chromium.here().browser()
+                await (await (await chromium.here().browser()).new_page()).close()
             for path, options, expect in cases:
                 given = {"screenshots": tmp_path or Path(os.devnull), **options}
                 target = Target(
