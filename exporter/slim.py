@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 TESTS = ("tests", "test")
+UNUSED = ("cel_expr_python/ext",)
+"""Extensions of CEL, each with the whole library in it. blackbox_exporter knows none of them."""
 SOURCES = (".c", ".h", ".hpp", ".po", ".pxd", ".pyi", ".pyx")
 
 PT_LOAD = 1
@@ -16,7 +18,7 @@ PT_LOAD = 1
 
 def main(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and path.name in TESTS:
+        if path.is_dir() and (path.name in TESTS or path.as_posix().endswith(UNUSED)):
             shutil.rmtree(path)
         elif path.is_symlink() or not path.is_file():
             continue

@@ -1,13 +1,10 @@
 """The exporter's image with Chromium in it, as the compose file runs it."""
 
-import os
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import requests
@@ -110,41 +107,6 @@ def test_an_error_on_the_console_fails_with_a_picture(project: Project) -> None:
     assert seen["content"] == 1
     picture = requests.get(project.url("exporter", "/site/broken?format=png"), timeout=10)
     assert picture.content.startswith(b"\x89PNG")
-
-
-def test_nothing_is_left_of_a_browser_that_dies(project: Project) -> None:
-    """What it leaves behind counts among the processes that a container may have."""
-    assert _probe(project, "good")["probe_success"] == 1
-    browsers = {
-        process.pid: process
-        for process in _processes(project)
-        if process.name.startswith(("chrom", "headless"))
-    }
-    (first,) = {one.parent for one in browsers.values()} & {
-        pid for pid, one in browsers.items() if one.parent not in browsers
-    }
-    os.kill(first, signal.SIGKILL)
-    until(
-        lambda: not browsers.keys() & {process.pid for process in _processes(project)},
-        lambda: str(_processes(project)),
-    )
-    assert _probe(project, "good")["probe_success"] == 1
-    assert not [process for process in _processes(project) if process.state == "Z"]
-
-
-class Process(NamedTuple):
-    """One of a container, by its number out here; its state is a letter of proc(5)."""
-
-    pid: int
-    parent: int
-    state: str
-    name: str
-
-
-def _processes(project: Project) -> list[Process]:
-    listed = project.docker("top", project.container("exporter"), "-eo", "pid,ppid,state,comm")
-    rows = [line.split(None, 3) for line in listed.splitlines()[1:]]
-    return [Process(int(pid), int(parent), *more) for pid, parent, *more in rows]
 
 
 def test_the_small_image_refuses_the_same_file_and_says_what_to_do(project: Project) -> None:
