@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 TESTS = ("tests", "test")
-UNUSED = ("cel_expr_python/ext",)
-"""Extensions of CEL, each with the whole library in it. blackbox_exporter knows none of them."""
+UNUSED = ("cel_expr_python/ext", "/LC_MESSAGES", "apprise/assets/themes")
+"""Extensions of CEL, each with the whole library in it, which blackbox_exporter does not know;
+translations, since of holidays only the dates count; pictures for desktops."""
 SOURCES = (".c", ".h", ".hpp", ".po", ".pxd", ".pyi", ".pyx")
 
 PT_LOAD = 1
