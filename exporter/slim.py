@@ -12,6 +12,10 @@ TESTS = ("tests", "test")
 UNUSED = ("cel_expr_python/ext", "/LC_MESSAGES", "apprise/assets/themes")
 """Extensions of CEL, each with the whole library in it, which blackbox_exporter does not know;
 translations, since of holidays only the dates count; pictures for desktops."""
+LEXERS = "pygments/lexers"
+"""Of hundreds of languages; what rich shows of Python's errors takes one."""
+KEPT_LEXERS = ("__init__.py", "_mapping.py", "python.py")
+
 SOURCES = (".c", ".h", ".hpp", ".po", ".pxd", ".pyi", ".pyx")
 
 PT_LOAD = 1
@@ -23,7 +27,9 @@ def main(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.is_symlink() or not path.is_file():
             continue
-        elif path.suffix in SOURCES:
+        elif path.suffix in SOURCES or (
+            path.parent.as_posix().endswith(LEXERS) and path.name not in KEPT_LEXERS
+        ):
             path.unlink()
         elif ".so" in path.suffixes:
             cut(path)
