@@ -27,7 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", params=["oldest", "newest"])
 def programs(request: pytest.FixtureRequest) -> Programs:
     """Prometheus and Alertmanager: the oldest supported ones, then the newest packaged."""
+    return _of(request.param)
+
+
+@pytest.fixture(scope="session")
+def newest() -> Programs:
+    """Those of the newest end alone."""
+    return _of("newest")
+
+
+def _of(end: str) -> Programs:
     try:
-        return version_ends()[request.param]
+        return version_ends()[end]
     except UserError as error:
         pytest.skip(str(error))

@@ -1,4 +1,7 @@
-"""Two Prometheus, three Alertmanagers, one of them killed: nothing lost, nothing told twice."""
+"""Two Prometheus, three Alertmanagers, one of them killed: nothing lost, nothing told twice.
+
+In a cluster Alertmanager needs --dispatch.start-delay, which the oldest does not have.
+"""
 
 import random
 import statistics
@@ -10,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from binaries import version_ends
-from dolcevita.config import UserError
 from dolcevita.stack.packages import Programs
 from hosts import Host
 from inbox import Inbox, inbox
@@ -48,15 +49,6 @@ STARTED_AFTER = 90
 
 AT_LEAST = 10
 """Seconds between two kills, and everyone is there again: one at a time is killed, not the last."""
-
-
-@pytest.fixture(scope="module")
-def newest() -> Programs:
-    """In a cluster Alertmanager needs --dispatch.start-delay, which the oldest does not have."""
-    try:
-        return version_ends()["newest"]
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @contextmanager

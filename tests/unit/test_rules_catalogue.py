@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from alertmanagers import alertmanager
-from binaries import version_ends
-from dolcevita.config import UserError, parse_duration
+from dolcevita.config import parse_duration
 from dolcevita.courier.notify import Deliveries
 from dolcevita.exporter.app import Exporter
 from dolcevita.exporter.exposition import HELP
@@ -177,14 +176,6 @@ def _ready(url: str) -> bool:
         return requests.get(f"{url}/-/ready", timeout=2).ok
     except requests.ConnectionError:
         return False
-
-
-@pytest.fixture(scope="module")
-def newest() -> Programs:
-    try:
-        return version_ends()["newest"]
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ class Alertmanager:
     session: aiohttp.ClientSession
     url: str
 
-    async def state(self) -> "State":
+    async def state(self) -> State:
         """What it says of itself."""
         async with self.session.get(self._at("/api/v2/status"), timeout=SECONDS) as answer:
             answer.raise_for_status()
