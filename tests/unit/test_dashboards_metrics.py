@@ -12,9 +12,9 @@ import requests
 from alertmanagers import alertmanager
 from boards import ask, build, history
 from dolcevita.stack.packages import Programs
-from test_rules_catalogue import names_of, newest, prometheus, published
+from test_rules_catalogue import names_of, prometheus, published
 
-__all__ = ["newest", "published"]
+__all__ = ["published"]
 
 OF_A_SCRAPE = {"scrape_duration_seconds"}
 """What Prometheus itself adds to each."""
