@@ -174,3 +174,25 @@ def test_06_alertmanager_killed_at_any_moment_tells_nothing_twice_and_loses_noth
                 assert not begin <= owner[0].at < end, story
             provider = [m.status for m in received.to(scene.provider)]
             assert provider == ["firing", "resolved"], f"{scene.provider}: {provider}\n{story}"
+
+
+def test_what_ended_while_everything_was_stopped_is_told_to_the_provider(
+    programs: Programs, tmp_path: Path
+) -> None:
+    over = Scene("over", Host(tmp_path / "a"), _nobody)
+    still = Scene("still", Host(tmp_path / "b"), _nobody)
+    with stage(tmp_path, programs, over, still) as (stack, received):
+        for scene in (over, still):
+            scene.down()
+        for scene in (over, still):
+            _page(scene, received)
+        time.sleep(SNAPSHOT)
+        stack.kill(*stack.components)
+        over.up()
+        stack.start()
+        until(lambda: received.to(over.provider, status="resolved"), received.log, within=150)
+        _good_news(over, received)
+        assert [m.status for m in received.to(still.provider)] == ["firing"], received.log()
+        assert not received.to(still.name)
+        still.up()
+        _good_news(still, received)

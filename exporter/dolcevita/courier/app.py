@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from dolcevita.alerting import compile as compiler
 from dolcevita.config import UserError
 from dolcevita.config.status_file import StatusFile
-from dolcevita.courier import guard, maintenance, reports
+from dolcevita.courier import guard, maintenance, recoveries, reports
 from dolcevita.courier.alertmanager import Alertmanager
 from dolcevita.courier.configuration import Configuration, Files, build
 from dolcevita.courier.notify import Deliveries, UnknownChannel
@@ -97,6 +97,7 @@ async def _serve(
                 guard.watch_alertmanager(alertmanager),
                 guard.watch_clock(alertmanager),
                 guard.watch_cluster(alertmanager),
+                recoveries.keep(alertmanager, Prometheus(session, prometheus_url)),
                 maintenance.keep(
                     alertmanager, StatusFile(files.status), lambda: configuration.config
                 ),

@@ -1,14 +1,18 @@
-"""The two calls of Prometheus' HTTP API that history takes ("HTTP API", its documentation)."""
+"""The few calls of Prometheus' HTTP API that history takes ("HTTP API", its documentation)."""
 
 import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 
 from dolcevita.config import UserError
+
+NEVER = "0001-01-01"
+"""Go's way to write a time that there is not."""
 
 
 class NoAnswer(UserError):
@@ -26,6 +30,16 @@ class Series:
     def value(self) -> float:
         """The newest value."""
         return self.points[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Since when Prometheus runs, whether it has evaluated each alert since, and the labels of
+    those that are pending or firing."""
+
+    started: datetime
+    evaluated: bool
+    active: tuple[Mapping[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +66,50 @@ class Prometheus:
             for series in await self._ask("/api/v1/query_range", {"query": expression, **times})
         ]
 
+    async def ruling(self) -> Ruling:
+        """What it holds in memory of its alerts."""
+        runtime = await self._data("GET", "/api/v1/status/runtimeinfo")
+        groups = await self._data("GET", "/api/v1/rules", params={"type": "alert"})
+        try:
+            rules = [rule for group in groups["groups"] for rule in group["rules"]]
+            return Ruling(
+                started=datetime.fromisoformat(runtime["startTime"]),
+                evaluated=not any(rule["lastEvaluation"].startswith(NEVER) for rule in rules),
+                active=tuple(alert["labels"] for rule in rules for alert in rule["alerts"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+
     async def _ask(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        where = f"Prometheus on {self.url}"
+        data = await self._data("POST", path, data=query)
+        try:
+            found: list[dict[str, Any]] = data["result"]
+        except (KeyError, TypeError):
+            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+        return found
+
+    async def _data(self, method: str, path: str, **more: Any) -> Any:
         timeout = aiohttp.ClientTimeout(total=self.seconds)
         try:
-            async with self.session.post(
-                self.url.rstrip("/") + path, data=query, timeout=timeout
+            async with self.session.request(
+                method, self.url.rstrip("/") + path, timeout=timeout, **more
             ) as answer:
                 body = await answer.read()
             # Megabytes for hundreds of sites: beside the event loop, which has scrapes to serve.
-            data = await asyncio.to_thread(json.loads, body)
-            if data["status"] != "success":
-                raise NoAnswer(f"{where} refuses a query: {data['error']}")
-            found: list[dict[str, Any]] = data["data"]["result"]
+            reply = await asyncio.to_thread(json.loads, body)
+            if reply["status"] != "success":
+                raise NoAnswer(f"{self._name} refuses a query: {reply['error']}")
+            return reply["data"]
         except TimeoutError:
-            raise NoAnswer(f"{where} has not answered within {self.seconds:.0f} s") from None
+            raise NoAnswer(f"{self._name} has not answered within {self.seconds:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NoAnswer(f"{where} does not answer: {error}") from None
+            raise NoAnswer(f"{self._name} does not answer: {error}") from None
         except (ValueError, KeyError, TypeError):
-            raise NoAnswer(f"{where} answers, but not as a Prometheus does") from None
-        return found
+            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+
+    @property
+    def _name(self) -> str:
+        return f"Prometheus on {self.url}"
 
 
 def quoted(text: str) -> str:
