@@ -348,6 +348,7 @@ def test_a_kind_fails_for_each_of_its_reasons_in_time(name: str, folder: Path, r
 
 
 @pytest.mark.skipif(chromium.program() is None, reason="takes Chromium")
+@pytest.mark.xdist_group("chromium")
 def test_a_browser_fails_for_each_of_its_reasons(folder: Path):
     pytest.importorskip("playwright", reason="takes the extra `browser`")
     kind = BY_NAME["browser"]

@@ -235,13 +235,14 @@ class _Visit:
     async def _page(self, budget: float) -> "Page":
         from playwright.async_api import Error
 
+        running = self.browser.launching
         if self.browser.runs:
             try:
                 async with asyncio.timeout(budget * OPENING):
                     return await self._open()
             except (TimeoutError, Error):
                 # It has died or hangs, which is no fault of the page.
-                self.browser.drop()
+                self.browser.drop(running)
         return await self._open()
 
     async def _open(self) -> "Page":

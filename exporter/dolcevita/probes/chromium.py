@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Playwright
 
+    Launching = asyncio.Task[tuple[Playwright, Browser]]
+
 log = logging.getLogger(__name__)
 
 PAGES_AT_ONCE = 2
@@ -40,7 +42,7 @@ class Chromium:
     """The browser of one event loop."""
 
     turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PAGES_AT_ONCE))
-    launching: "asyncio.Task[tuple[Playwright, Browser]] | None" = None
+    launching: "Launching | None" = None
     chores: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -52,16 +54,17 @@ class Chromium:
     async def browser(self) -> "Browser":
         """The one that runs, else a new one. Raises NotStarted."""
         if self.launching and self.launching.done() and not self.runs:
-            self.drop()
+            self.drop(self.launching)
         if self.launching is None:
             self.launching = asyncio.create_task(_launch())
         # One who has no time left must not break the launch off for all others.
         return (await asyncio.shield(self.launching))[1]
 
-    def drop(self) -> None:
-        """End the browser that runs; the next probe gets a new one."""
-        if self.launching:
-            self._later(_end(self.launching))
+    def drop(self, launching: "Launching | None") -> None:
+        """End that browser; the next probe gets a new one. Another one, which was launched since
+        by whoever found this one of no use, goes on."""
+        if launching and self.launching is launching:
+            self._later(_end(launching))
             self.launching = None
 
     def leave(self, context: "BrowserContext") -> None:
@@ -76,7 +79,7 @@ class Chromium:
             # Of any kind: a browser that cannot even do that is of no more use.
             task = self.launching
             if task and _worked(task) and task.result()[1] is context.browser:
-                self.drop()
+                self.drop(task)
 
     def _later(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(chore)
@@ -96,7 +99,7 @@ async def close() -> None:
     """End the browser of the running loop."""
     chromium = _running.pop(asyncio.get_running_loop(), None)
     if chromium:
-        chromium.drop()
+        chromium.drop(chromium.launching)
         await asyncio.gather(*chromium.chores, return_exceptions=True)
 
 
@@ -152,7 +155,7 @@ def _worked(task: "asyncio.Task[Any]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-async def _end(launching: "asyncio.Task[tuple[Playwright, Browser]]") -> None:
+async def _end(launching: "Launching") -> None:
     if not launching.done():
         launching.cancel()
         await asyncio.wait([launching])
