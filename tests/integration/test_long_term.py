@@ -15,6 +15,8 @@ from boards import ask, build, history
 from dolcevita.config import UserError
 from waiting import free_port, until
 
+pytestmark = pytest.mark.xdist_group("store")
+
 SITES, DAYS, END = 20, 8, 1786000000
 WEEK = ask.Span(END - 7 * 86400, END)
 RULE = {
@@ -115,6 +117,8 @@ def past(store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
             f"{store}/api/v1/import/prometheus", data=in_milliseconds, timeout=120
         )
     answer.raise_for_status()
+    # What has just come may not be found yet.
+    requests.get(f"{store}/internal/force_flush", timeout=60).raise_for_status()
     until(lambda: found(store, f"count(site:info @ {END - 60})"), "the past is there", within=60)
     return store
 

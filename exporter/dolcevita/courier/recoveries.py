@@ -23,9 +23,6 @@ LONGEST = timedelta(days=1)
 SETTLED = timedelta(seconds=SETTLE_SECONDS)
 """By then a Prometheus that has just started has seen every site."""
 
-STEP_SECONDS = 15
-"""Between looks at the past. What was told was firing for longer than that."""
-
 ALERTMANAGER_SEEN = (
     f'max_over_time((timestamp(up{{job="alertmanager"}}) and up{{job="alertmanager"}} == 1)'
     f"[{LONGEST.days}d:1m])"
@@ -70,7 +67,8 @@ async def _ended(
         return []  # Only Prometheus was away, and Alertmanager knows its alerts.
     seconds = (min(now - gone, LONGEST) + SAID_AGAIN).total_seconds()
     last = (
-        f'max_over_time(timestamp(ALERTS{{alertstate="firing"}})[{seconds:.0f}s:{STEP_SECONDS}s])'
+        'max_over_time(timestamp(ALERTS{alertstate="firing"})'
+        f"[{seconds:.0f}s:{ruling.interval * 1000:.0f}ms])"
     )
     first = f"max_over_time(ALERTS_FOR_STATE[{seconds:.0f}s])"
     begun = {_key(series.labels): series.value for series in await prometheus.instant(first)}

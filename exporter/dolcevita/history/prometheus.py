@@ -34,11 +34,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Since when Prometheus runs, whether it has evaluated each alert since, and the labels of
-    those that are pending or firing."""
+    """Since when Prometheus runs, whether it has evaluated each alert since, the seconds from one
+    evaluation to the next where they are fewest, and the labels of what is pending or firing."""
 
     started: datetime
     evaluated: bool
+    interval: float
     active: tuple[Mapping[str, str], ...]
 
 
@@ -75,6 +76,7 @@ class Prometheus:
             return Ruling(
                 started=datetime.fromisoformat(runtime["startTime"]),
                 evaluated=not any(rule["lastEvaluation"].startswith(NEVER) for rule in rules),
+                interval=min((g["interval"] for g in groups["groups"]), default=60.0),
                 active=tuple(alert["labels"] for rule in rules for alert in rule["alerts"]),
             )
         except (ValueError, KeyError, TypeError):
