@@ -36,12 +36,9 @@ backup: $(VENV)/.run
 restore: $(VENV)/.run
 	@exec $(VENV)/bin/dolcevita restore $(or $(FROM),$(error name the backup: make restore FROM=backups/NAME.tar.gz))
 
-# ARGS goes to pytest: make test ARGS="-k calendar". First what mostly computes; then
-# what waits, many at a time, on a machine that is quiet enough to keep the time.
+# ARGS goes to pytest: make test ARGS="-k calendar".
 test: $(VENV)/.test
-	@$(VENV)/bin/pytest -n 6 --dist loadgroup tests/unit $(ARGS); computed=$$?; \
-	$(VENV)/bin/pytest -n 12 --dist loadgroup tests/integration tests/compose tests/browser $(ARGS); waited=$$?; \
-	exit $$(( computed > waited ? computed : waited ))
+	@$(VENV)/bin/python tests/run.py $(ARGS)
 
 soak: $(VENV)/.test
 	$(VENV)/bin/pytest -s -m soak $(ARGS)

@@ -90,6 +90,13 @@ class Stack:
         for name in names:
             self._end(name, signal.SIGKILL)
 
+    def noted(self, receiver: str) -> None:
+        """Wait until Alertmanager's log on disk says that it told this receiver something: what
+        it told just before a kill it may tell again."""
+        log = self.settings.data / "alertmanager/nflog"
+        name = receiver.encode()
+        until(lambda: log.exists() and name in log.read_bytes(), f"{receiver} is noted")
+
     def stop(self) -> None:
         for name in list(self.processes):
             self._end(name, signal.SIGKILL)

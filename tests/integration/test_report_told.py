@@ -168,6 +168,7 @@ def test_an_owner_is_told_once_a_month_and_never_in_quiet_hours(morning: Morning
     assert f'href="{link}"' in mailed
     assert told_of(mailed) == told_of(report.text) == [[SHOP, "25 min", "erreur TLS"]]
 
+    stack.noted("owner/marie")
     stack.kill("prometheus", "alertmanager", "courier")
     stack.start("alertmanager", "prometheus", "courier")
     following = _after(morning.month)

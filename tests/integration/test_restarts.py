@@ -186,6 +186,7 @@ def test_what_was_over_just_before_everything_stopped_is_told_to_the_provider(
             scene.down()
         for scene in (over, still):
             _page(scene, received)
+            stack.noted(f"provider/{scene.provider}")
         over.up()
         # Prometheus has seen that it is over, and Alertmanager waits for the rest of its group.
         until(
