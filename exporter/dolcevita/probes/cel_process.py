@@ -34,12 +34,14 @@ def main() -> None:
     known = environment()
     # Whoever waits for nobody's expressions comes first.
     os.nice(5)
-    with socket.socket(fileno=os.dup(0)) as control:
+    with socket.socket(fileno=0) as control:
         while True:
             _, ends, _, _ = socket.recv_fds(control, 1, 1)
             if not ends:
                 return
             if os.fork() == 0:
+                # Held by a child, it would look as if somebody were still there to answer.
+                control.close()
                 _answer(known, ends[0])
             os.close(ends[0])
             os.wait()
