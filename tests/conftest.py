@@ -15,6 +15,13 @@ SHARED = {"drilled", "evening", "hot", "morning", "outages"}
 """Fixtures that take minutes: the tests on one of them stay in one worker."""
 
 
+LONGEST = (
+    *("test_restarts", "test_default_timing", "test_evening", "test_drill", "test_pairs"),
+    *("test_browser_demo", "test_report_told", "test_probes_browser"),
+)
+"""Files whose tests take minutes: they begin first, so that none is waited for alone."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell xdist which tests share a fixture, before it reads the groups."""
@@ -22,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in SHARED.intersection(getattr(item, "fixturenames", ())):
             end = item.callspec.params["programs"]  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.xdist_group(f"{name}-{end}"))
+    items.sort(key=lambda item: LONGEST.index(stem) if (stem := item.path.stem) in LONGEST else 99)
 
 
 @pytest.fixture(scope="session", params=["oldest", "newest"])
