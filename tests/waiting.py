@@ -1,8 +1,10 @@
 """Waiting with a deadline, and free ports: what tests with real processes share."""
 
+import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,9 +24,22 @@ def until(happened: Callable[[], T], what: str | Callable[[], str], within: floa
     return value
 
 
+BELOW_THOSE_OF_CONNECTIONS = range(15_000, 32_000)
+"""Ports that the kernel gives to no connection (ip(7), ip_local_port_range)."""
+
+_dice = random.SystemRandom()
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on, given to nobody else in this process.
+
+    A port that the kernel chose may be that of a connection before anybody listens on it.
+    """
+    while True:
+        port = _dice.choice(BELOW_THOSE_OF_CONNECTIONS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port

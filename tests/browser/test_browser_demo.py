@@ -112,8 +112,12 @@ def stage(page: Page) -> str:
 def messages(page: Page, phone: str) -> list[str]:
     """What a phone shows, newest first, and only if its screen is lit."""
     texts = page.locator(f"#{phone} .messages .text").all_inner_texts()
-    lit = page.locator(f"#{phone} .lock").evaluate("e => getComputedStyle(e).opacity") != "0"
-    assert lit == bool(texts)
+    screen = page.locator(f"#{phone} .lock")
+
+    def lit() -> bool:
+        return bool(screen.evaluate("e => getComputedStyle(e).opacity") != "0")
+
+    until(lambda: lit() == bool(texts), f"its screen is lit with {texts}", within=2)  # it fades in
     return texts
 
 

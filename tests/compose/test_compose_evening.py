@@ -32,6 +32,10 @@ OUTAGE = (START_DELAY + 10, START_DELAY + 25)
 RETOLD = 75
 """Seconds in which a restarted Alertmanager has heard of everything from Prometheus again."""
 
+REPEATED = 40
+"""Seconds in which a restarted Prometheus has said again what it said before it had found
+Alertmanager."""
+
 FORGOTTEN = 125
 """Seconds after which Alertmanager takes for over what Prometheus does not repeat: a recovery that
 Prometheus could not tell before it died."""
@@ -79,15 +83,20 @@ def july(own_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         place.quiet = (begin, end)  # type: ignore[attr-defined]
 
         def killer() -> None:
-            # Alertmanager last: a recovery that it could not tell before it died, it learns from
-            # Prometheus again, if that lives on.
+            # Alertmanager last, and not before it has from Prometheus what began just when that
+            # was back: one at a time.
             victims = ["exporter", "courier", "prometheus"]
             dice.shuffle(victims)
-            victims.append("alertmanager")
             sleep_until(begin - 10)
+            repeated = 0.0
             for victim in victims:
                 time.sleep(dice.uniform(4, 14))
                 place.crash(victim)
+                if victim == "prometheus":
+                    repeated = time.time() + REPEATED
+            sleep_until(repeated)
+            time.sleep(dice.uniform(4, 14))
+            place.crash("alertmanager")
 
         acting = [scene for scene in place.scenes.values() if scene.name != "reboot"]
         assert time.time() < begin - 15, "the stack took too long to start"

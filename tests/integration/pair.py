@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import requests
 import yaml
@@ -27,7 +28,26 @@ LISTEN_TO_CLUSTER = "--cluster.listen-address="
 
 
 class Pair(Stack):
-    """Like Stack, with prometheus-first and -second, alertmanager-1 to -3, each with a courier."""
+    """Like Stack, with prometheus-first and -second, alertmanager-1 to -3, each with a courier.
+
+    It watches shard number `shard` of `of`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        programs: Programs,
+        sites: str,
+        people: str,
+        shard: int = 0,
+        of: int = 1,
+    ) -> None:
+        self.shard, self.of = shard, of
+        super().__init__(folder, programs, sites, people)
+
+    def watches(self, host: str) -> bool:
+        """Whether the sites of a host are in its shard."""
+        return crc32(host.encode()) % self.of == self.shard
 
     def _components(self, programs: Programs, settings: Settings) -> dict[str, Component]:
         ports = {name: free_port() for name in MEMBERS}
@@ -87,6 +107,11 @@ class Pair(Stack):
             text = text.replace(name, address)
         config = yaml.safe_load(text)
         del config["remote_write"]
+        jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+        if self.of > 1:
+            (discovery,) = jobs["sites"]["http_sd_configs"]
+            discovery["url"] += f"?shard={self.shard}&of={self.of}"
+            jobs["exporter"]["params"] = {"shard": [str(self.shard)], "of": [str(self.of)]}
         path.write_text(yaml.safe_dump(config))
         quicken(path)
         return path

@@ -1,4 +1,4 @@
-"""Two Prometheus, three Alertmanagers, one of them killed: nothing lost, nothing told twice.
+"""Pairs of Prometheus, three Alertmanagers each, one killed: nothing lost, nothing told twice.
 
 In a cluster Alertmanager needs --dispatch.start-delay, which the oldest does not have.
 """
@@ -6,8 +6,8 @@ In a cluster Alertmanager needs --dispatch.start-delay, which the oldest does no
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,48 +52,58 @@ AT_LEAST = 10
 
 
 @contextmanager
-def stage(folder: Path, programs: Programs, *scenes: Scene) -> Iterator[tuple[Pair, Inbox]]:
-    """The pair and what its people get, with everything stopped at the end."""
-    with inbox() as received:
+def stage(
+    folder: Path, programs: Programs, scenes: Sequence[Scene], shards: int
+) -> Iterator[tuple[list[Pair], Inbox]]:
+    """A pair for each shard and what people get, with everything stopped at the end."""
+    with inbox() as received, ExitStack() as at_the_end:
         for scene in scenes:
             scene.host.start()
-        stack = Pair(folder / "stack", programs, sites_yml(scenes), people_yml(scenes, received))
-        try:
-            stack.start()
-            stack.seen_up(len(scenes))
-            until(lambda: stack.whole() and any(map(stack.leads, ORDER)), "one leads", within=60)
-            time.sleep(START_DELAY)
-            yield stack, received
-        finally:
-            stack.stop()
-            for scene in scenes:
-                scene.host.stop()
+            at_the_end.callback(scene.host.stop)
+        texts = sites_yml(scenes), people_yml(scenes, received)
+        pairs = []
+        for shard in range(shards):
+            pairs.append(Pair(folder / f"pair{shard}", programs, *texts, shard, shards))
+            at_the_end.callback(pairs[-1].stop)
+            pairs[-1].start()
+        for pair in pairs:
+            pair.seen_up(sum(pair.watches(f"host-of-{scene.name}") for scene in scenes))
+            until(lambda pair=pair: _at_work(pair), "one leads", within=60)  # type: ignore[misc]
+        time.sleep(START_DELAY)
+        yield pairs, received
+
+
+def _at_work(pair: Pair) -> bool:
+    return pair.whole() and any(map(pair.leads, ORDER))
 
 
 class Killer:
     """Kills one member at a time, at random moments, and starts it again a random time later."""
 
-    def __init__(self, dice: random.Random, stack: Pair, received: Inbox) -> None:
+    def __init__(self, dice: random.Random, pairs: Sequence[Pair], received: Inbox) -> None:
         self.dice = dice
-        self.stack = stack
+        self.pairs = pairs
         self.received = received
         self.story: list[str] = []
 
     def go_on_until(self, end: float) -> None:
         while time.time() < end:
             time.sleep(self.dice.uniform(0, 8))
+            pair = self.dice.choice(self.pairs)
             victim = self.dice.choice(MEMBERS)
             if victim.startswith("alertmanager"):
                 while self.received.all and time.time() - self.received.all[-1].at < IN_FLIGHT:
                     time.sleep(0.05)
-            led = [order for order in ORDER if self.stack.leads(order)]
+            led = [order for order in ORDER if pair.leads(order)]
             away = self.dice.choice((0.0, 3.0, 10.0, 20.0))
-            self.story.append(f"{time.time():.1f} {victim} killed for {away:.0f}s; {led} led")
-            self.stack.kill(victim)
+            self.story.append(
+                f"{time.time():.1f} {victim} of pair {pair.shard} killed for {away:.0f}s; {led} led"
+            )
+            pair.kill(victim)
             time.sleep(away)
-            self.stack.start(victim)
+            pair.start(victim)
             time.sleep(AT_LEAST)
-            until(self.stack.whole, "everyone is there again", within=60)
+            until(pair.whole, "everyone is there again", within=60)
 
 
 def evening(dice: random.Random, folder: Path, number: int, begin: float) -> list[Scene]:
@@ -134,26 +144,26 @@ def wrong_with(scene: Scene, received: Inbox) -> list[str]:
     return wrong
 
 
-def evenings(folder: Path, programs: Programs, count: int, seed: int) -> None:
-    """So many evenings one after the other, with members killed all the time."""
+def evenings(folder: Path, programs: Programs, count: int, seed: int, shards: int = 1) -> None:
+    """So many evenings one after the other, with members of pairs killed all the time."""
     dice = random.Random(seed)
-    begin = time.time() + STARTED_AFTER + count
+    begin = time.time() + STARTED_AFTER * shards + count
     scenes = [
         scene
         for number in range(count)
         for scene in evening(dice, folder, number, begin + number * APART)
     ]
-    with stage(folder, programs, *scenes) as (stack, received):
+    with stage(folder, programs, scenes, shards) as (pairs, received):
         assert time.time() < begin, "the machine is too busy for the plan"
-        killer = Killer(dice, stack, received)
+        killer = Killer(dice, pairs, received)
         play(scenes, lambda: killer.go_on_until(begin + (count - 1) * APART + PEACE))
         sleep_until(max(scene.ended for scene in scenes) + PEACE + SETTLE)
     wrong = [words for scene in scenes for words in wrong_with(scene, received)]
     pages = [received.to(s.provider)[0].at - s.started for s in scenes if received.to(s.provider)]
     figures = (
-        f"seed {seed}: {count} evenings, {len(scenes)} outages, {len(killer.story)} kills, "
-        f"{len(wrong)} wrong; outage to page {statistics.median(pages):.1f} s in the median, "
-        f"{max(pages):.1f} s at most"
+        f"seed {seed}, pairs {shards}: {count} evenings, {len(scenes)} outages, "
+        f"{len(killer.story)} kills, {len(wrong)} wrong; outage to page "
+        f"{statistics.median(pages):.1f} s in the median, {max(pages):.1f} s at most"
     )
     print(figures)
     assert not wrong, "\n".join([figures, *wrong, *killer.story, received.log()])
@@ -165,7 +175,13 @@ def test_any_one_killed_at_any_moment_loses_nothing_and_tells_nothing_twice(
     evenings(tmp_path, newest, count=2, seed=random.randrange(10**6))
 
 
+def test_two_pairs_with_a_shard_each_tell_of_each_incident_once(
+    newest: Programs, tmp_path: Path
+) -> None:
+    evenings(tmp_path, newest, count=2, seed=random.randrange(10**6), shards=2)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_thirty_evenings_with_kills(newest: Programs, tmp_path: Path) -> None:
-    evenings(tmp_path, newest, count=30, seed=random.randrange(10**6))
+    evenings(tmp_path, newest, count=30, seed=random.randrange(10**6), shards=2)
