@@ -76,9 +76,9 @@ class Alertmanager:
             found: list[dict[str, Any]] = await answer.json()
             return found
 
-    async def post_alert(self, alert: dict[str, Any]) -> None:
+    async def post_alerts(self, *alerts: dict[str, Any]) -> None:
         url = self._at("/api/v2/alerts")
-        async with self.session.post(url, json=[alert], timeout=SECONDS) as answer:
+        async with self.session.post(url, json=alerts, timeout=SECONDS) as answer:
             answer.raise_for_status()
 
     async def hush(self, until: datetime, why: str) -> None:

@@ -109,7 +109,7 @@ async def _guard(alertmanager: Alertmanager, verdict: Verdict, clock: float) -> 
     if silent != was_silent:
         log.warning("Prometheus is %s", "silent" if silent else "back")
     if silent or raised:
-        await alertmanager.post_alert(
+        await alertmanager.post_alerts(
             {
                 "labels": {"alertname": GUARD_ALERT, "severity": "critical"},
                 "annotations": ANNOTATIONS,
@@ -156,7 +156,7 @@ async def watch_cluster(alertmanager: Alertmanager) -> None:
             wanted = state.in_cluster and not state.first
             if wanted or standby:
                 now = datetime.now(UTC)
-                await alertmanager.post_alert(
+                await alertmanager.post_alerts(
                     {
                         "labels": {"alertname": STANDBY_ALERT, "severity": "none"},
                         "annotations": STANDBY_ANNOTATIONS,

@@ -2,7 +2,8 @@
 
 Prometheus says again and again for 15 minutes what has ended, but only while it lives; and
 Alertmanager keeps its alerts in memory. When both were stopped, as the whole machine is, no one
-knows of a recovery of that time: it is still to be read from the history of Prometheus.
+knows of a recovery of that time: it is still to be read from the history of Prometheus. Not with
+`external_labels`, which Prometheus adds only to what it sends.
 """
 
 import asyncio
@@ -39,8 +40,8 @@ async def keep(alertmanager: Alertmanager, prometheus: Prometheus) -> None:
     while True:
         try:
             ended = await _ended(alertmanager, prometheus, datetime.now(UTC))
-            for alert in ended:
-                await alertmanager.post_alert(alert)
+            if ended:
+                await alertmanager.post_alerts(*ended)
             names = {f"{a['labels']['alertname']} {a['labels'].get('site', '')}" for a in ended}
             if names - told:
                 log.info("ended while nobody was there: %s", ", ".join(sorted(names - told)))
@@ -55,11 +56,12 @@ async def _ended(
 ) -> list[dict[str, Any]]:
     """What fired shortly before Alertmanager was gone, or since, and does not any more."""
     started = (await alertmanager.state()).started
+    evaluating = await prometheus.started()
+    both_there = max(started, evaluating)
+    if not evaluating + SETTLED <= now <= both_there + SETTLED + SAID_AGAIN:
+        return []
     ruling = await prometheus.ruling()
-    both_there = max(started, ruling.started)
-    if not (
-        ruling.evaluated and ruling.started + SETTLED <= now <= both_there + SETTLED + SAID_AGAIN
-    ):
+    if not ruling.evaluated:
         return []
     seen = await prometheus.instant(ALERTMANAGER_SEEN, both_there.timestamp())
     gone = datetime.fromtimestamp(max((s.value for s in seen), default=started.timestamp()), UTC)

@@ -34,10 +34,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Since when Prometheus runs, whether it has evaluated each alert since, the seconds from one
+    """Whether Prometheus has evaluated each alert since it was started, the seconds from one
     evaluation to the next where they are fewest, and the labels of what is pending or firing."""
 
-    started: datetime
     evaluated: bool
     interval: float
     active: tuple[Mapping[str, str], ...]
@@ -67,27 +66,33 @@ class Prometheus:
             for series in await self._ask("/api/v1/query_range", {"query": expression, **times})
         ]
 
+    async def started(self) -> datetime:
+        """When its process started."""
+        runtime = await self._data("GET", "/api/v1/status/runtimeinfo")
+        try:
+            return datetime.fromisoformat(runtime["startTime"])
+        except (ValueError, KeyError, TypeError):
+            raise self._odd() from None
+
     async def ruling(self) -> Ruling:
         """What it holds in memory of its alerts."""
-        runtime = await self._data("GET", "/api/v1/status/runtimeinfo")
         groups = await self._data("GET", "/api/v1/rules", params={"type": "alert"})
         try:
             rules = [rule for group in groups["groups"] for rule in group["rules"]]
             return Ruling(
-                started=datetime.fromisoformat(runtime["startTime"]),
                 evaluated=not any(rule["lastEvaluation"].startswith(NEVER) for rule in rules),
                 interval=min((g["interval"] for g in groups["groups"]), default=60.0),
                 active=tuple(alert["labels"] for rule in rules for alert in rule["alerts"]),
             )
-        except (ValueError, KeyError, TypeError):
-            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+        except (KeyError, TypeError):
+            raise self._odd() from None
 
     async def _ask(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
         data = await self._data("POST", path, data=query)
         try:
             found: list[dict[str, Any]] = data["result"]
         except (KeyError, TypeError):
-            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+            raise self._odd() from None
         return found
 
     async def _data(self, method: str, path: str, **more: Any) -> Any:
@@ -107,7 +112,10 @@ class Prometheus:
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(f"{self._name} does not answer: {error}") from None
         except (ValueError, KeyError, TypeError):
-            raise NoAnswer(f"{self._name} answers, but not as a Prometheus does") from None
+            raise self._odd() from None
+
+    def _odd(self) -> NoAnswer:
+        return NoAnswer(f"{self._name} answers, but not as a Prometheus does")
 
     @property
     def _name(self) -> str:
