@@ -1,6 +1,7 @@
 """What every test may use: both ends of the supported versions of the stock parts."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +17,29 @@ SHARED = {"drilled", "evening", "hot", "morning", "outages"}
 
 
 LONGEST = (
-    *("test_restarts", "test_default_timing", "test_evening", "test_drill", "test_pairs"),
-    *("test_browser_demo", "test_report_told", "test_probes_browser"),
+    *("test_drill", "test_pairs", "test_06", "test_a_prometheus_that_stays_away", "test_evening"),
+    *("test_default_timing", "test_restarts", "test_report_told", "test_browser_demo"),
+    "test_probes_browser",
 )
-"""Files whose tests take minutes: they begin first, so that none is waited for alone."""
+"""Of files and tests that take minutes: they begin first, so that none is waited for alone."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell xdist which tests share a fixture, before it reads the groups."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Tell xdist which tests share a fixture, before it reads the groups; then, when pytest has put
+    the tests into its own order, bring the longest to the front."""
     for item in items:
         for name in SHARED.intersection(getattr(item, "fixturenames", ())):
             end = item.callspec.params["programs"]  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.xdist_group(f"{name}-{end}"))
-    items.sort(key=lambda item: LONGEST.index(stem) if (stem := item.path.stem) in LONGEST else 99)
+    yield
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Its place among those that begin first, else behind them."""
+    found = (place for place, name in enumerate(LONGEST) if name in item.nodeid)
+    return next(found, len(LONGEST))
 
 
 @pytest.fixture(scope="session", params=["oldest", "newest"])

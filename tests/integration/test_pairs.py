@@ -29,6 +29,9 @@ from scene import (
 )
 from waiting import until
 
+SHARDS = 2
+"""Each with a pair and a cluster of its own; the sites of a host are in one of them."""
+
 MEMBERS = (
     *(f"prometheus-{order}" for order in ORDER),
     *(f"alertmanager-{number}" for number in CLUSTER),
@@ -53,7 +56,7 @@ AT_LEAST = 10
 
 @contextmanager
 def stage(
-    folder: Path, programs: Programs, scenes: Sequence[Scene], shards: int
+    folder: Path, programs: Programs, scenes: Sequence[Scene]
 ) -> Iterator[tuple[list[Pair], Inbox]]:
     """A pair for each shard and what people get, with everything stopped at the end."""
     with inbox() as received, ExitStack() as at_the_end:
@@ -62,8 +65,8 @@ def stage(
             at_the_end.callback(scene.host.stop)
         texts = sites_yml(scenes), people_yml(scenes, received)
         pairs = []
-        for shard in range(shards):
-            pairs.append(Pair(folder / f"pair{shard}", programs, *texts, shard, shards))
+        for shard in range(SHARDS):
+            pairs.append(Pair(folder / f"pair{shard}", programs, *texts, shard, SHARDS))
             at_the_end.callback(pairs[-1].stop)
             pairs[-1].start()
         for pair in pairs:
@@ -144,16 +147,16 @@ def wrong_with(scene: Scene, received: Inbox) -> list[str]:
     return wrong
 
 
-def evenings(folder: Path, programs: Programs, count: int, seed: int, shards: int = 1) -> None:
+def evenings(folder: Path, programs: Programs, count: int, seed: int) -> None:
     """So many evenings one after the other, with members of pairs killed all the time."""
     dice = random.Random(seed)
-    begin = time.time() + STARTED_AFTER * shards + count
+    begin = time.time() + STARTED_AFTER * SHARDS + count
     scenes = [
         scene
         for number in range(count)
         for scene in evening(dice, folder, number, begin + number * APART)
     ]
-    with stage(folder, programs, scenes, shards) as (pairs, received):
+    with stage(folder, programs, scenes) as (pairs, received):
         assert time.time() < begin, "the machine is too busy for the plan"
         killer = Killer(dice, pairs, received)
         play(scenes, lambda: killer.go_on_until(begin + (count - 1) * APART + PEACE))
@@ -161,7 +164,7 @@ def evenings(folder: Path, programs: Programs, count: int, seed: int, shards: in
     wrong = [words for scene in scenes for words in wrong_with(scene, received)]
     pages = [received.to(s.provider)[0].at - s.started for s in scenes if received.to(s.provider)]
     figures = (
-        f"seed {seed}, pairs {shards}: {count} evenings, {len(scenes)} outages, "
+        f"seed {seed}, {SHARDS} pairs: {count} evenings, {len(scenes)} outages, "
         f"{len(killer.story)} kills, {len(wrong)} wrong; outage to page "
         f"{statistics.median(pages):.1f} s in the median, {max(pages):.1f} s at most"
     )
@@ -175,13 +178,7 @@ def test_any_one_killed_at_any_moment_loses_nothing_and_tells_nothing_twice(
     evenings(tmp_path, newest, count=2, seed=random.randrange(10**6))
 
 
-def test_two_pairs_with_a_shard_each_tell_of_each_incident_once(
-    newest: Programs, tmp_path: Path
-) -> None:
-    evenings(tmp_path, newest, count=2, seed=random.randrange(10**6), shards=2)
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_thirty_evenings_with_kills(newest: Programs, tmp_path: Path) -> None:
-    evenings(tmp_path, newest, count=30, seed=random.randrange(10**6), shards=2)
+    evenings(tmp_path, newest, count=30, seed=random.randrange(10**6))
