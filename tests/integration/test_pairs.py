@@ -47,6 +47,10 @@ PEACE = 60
 APART = 50
 """Seconds of a minute of peace, and between the beginnings of two evenings."""
 
+OUTAGE = (40, 50)
+"""Seconds. A page may come 30 s late, when the leader that was to send it was just started again;
+an outage that is over by then is told to its owner only."""
+
 STARTED_AFTER = 90
 """Seconds that the start of everything may take, and some for each host."""
 
@@ -115,7 +119,7 @@ def evening(dice: random.Random, folder: Path, number: int, begin: float) -> lis
     peace = next_minute(begin + 10)
 
     def away(earliest: float) -> Callable[[Scene], None]:
-        down, seconds = earliest + dice.uniform(0, 10), dice.uniform(20, 30)
+        down, seconds = earliest + dice.uniform(0, 10), dice.uniform(*OUTAGE)
 
         def act(scene: Scene) -> None:
             sleep_until(down)
