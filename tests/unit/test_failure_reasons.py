@@ -359,7 +359,7 @@ def test_a_browser_fails_for_each_of_its_reasons(folder: Path):
                 await chromium.here().browser()
                 for fault in IN_A_BROWSER:
                     given = {"screenshots": folder / "pictures", **fault.options}
-                    budget = 10.0 if fault.reason is Reason.TIMEOUT else 20.0
+                    budget = 20.0 if fault.reason is Reason.TIMEOUT else 60.0
                     result = await probed(kind, fault._replace(options=given), places, budget)
                     assert result.reason is fault.reason, (fault, result.reason, result.detail)
                     assert result.duration < budget + MORE, fault

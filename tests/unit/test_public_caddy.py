@@ -3,8 +3,10 @@
 import os
 import re
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,7 @@ def ports(tmp_path: Path, log: Path) -> Iterator[dict[str, int]]:
         )
     try:
         until(lambda: _code(free["8081"]) == 200, log.read_text, within=30)
+        until(lambda: _has_its_certificate(free["8443"]), log.read_text, within=30)
         yield free
     finally:
         process.terminate()
@@ -64,6 +67,16 @@ def ports(tmp_path: Path, log: Path) -> Iterator[dict[str, int]]:
 
 def _on(free: dict[str, int], text: str) -> str:
     return re.sub(r"\b80[48]\d\b|\b8443\b", lambda found: str(free[found[0]]), text)
+
+
+def _has_its_certificate(port: int) -> bool:
+    """Whether Caddy has made it, which it begins after it answers without TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        context.wrap_socket(plain, server_hostname="localhost").close()
+        return True
+    return False
 
 
 def _code(port: int, host: str = "127.0.0.1") -> int:
