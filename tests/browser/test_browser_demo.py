@@ -59,7 +59,7 @@ class Demo:
     def output(self) -> str:
         return (self.folder / "output").read_text()
 
-    def says(self, words: str, within: float = 90) -> None:
+    def says(self, words: str, within: float = 180) -> None:
         until(
             lambda: words in self.output() or self.process.poll() is not None, self.output, within
         )
@@ -159,7 +159,7 @@ def test_both_phones_tell_the_story_to_whoever_presses_the_button(
         until(lambda: stage(page) in (wanted, "failed"), played.output, within)
         assert stage(page) == wanted, played.output()
 
-    wait_for("dinner", 90)
+    wait_for("dinner", 180)
     assert messages(page, "provider") == messages(page, "owner") == []
     assert not page.locator("#repair").is_visible()
     page.locator("#crash").click()

@@ -11,7 +11,7 @@ from running import Stack
 from waiting import until
 
 TOKEN = "backup-4f0d2c8e9b1a6d37"
-PERIOD = 20
+PERIOD = 40
 SITES = f"""
 defaults: {{every: 1s, timeout: 500ms, down_after: 2s, recover_after: 4s}}
 sites:
@@ -49,7 +49,7 @@ owners: [{{name: marie, notify: [{{webhook: "{received.address("marie")}"}}]}}]
             assert not stack.query("heartbeat_last_ping_timestamp_seconds")
             stack.kill("exporter", "prometheus")
             stack.start("exporter", "prometheus")
-            until(lambda: verdict() == ["1"], "the verdict after both were killed", within=10)
+            until(lambda: verdict() == ["1"], "the verdict after both were killed", within=25)
             until(lambda: verdict() == ["0"], "the ping is missed", within=PERIOD + 20)
             assert PERIOD + 4 < time.time() - pinged < PERIOD + 12
             (page,) = until(lambda: received.to("pro", "SiteDown", "firing"), "the page", within=60)
