@@ -19,7 +19,7 @@ PLATFORMS = ("manylinux2014", "manylinux_2_28", "manylinux_2_34")
 @pytest.mark.parametrize("processor", ["aarch64", "x86_64"])
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_package_has_a_wheel(processor: str, lock: str, tmp_path: Path) -> None:
-    assert f"PYTHON_IMAGE=docker.io/library/python:{PYTHON}-" in (ROOT / ".env.example").read_text()
+    assert f"PYTHON_IMAGE=docker.io/library/python:{PYTHON}." in (ROOT / ".env.example").read_text()
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"),
