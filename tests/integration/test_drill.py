@@ -415,8 +415,8 @@ def test_stopped_prometheus_and_alertmanager_are_named_before_anybody_is_paged(
         assert done.returncode == link, done.stderr
         assert nowhere in done.stderr
     # A drill of before may still be told of.
-    begun = [since for message in drilled.inbox.all for since in message.of("since")]
-    assert not [since for since in begun if since and int(since) >= begin]
+    alerts = [alert for told in drilled.inbox.all for alert in told.payload.get("alerts", ())]
+    assert not [alert for alert in alerts if int(alert["labels"].get("since", 0)) >= begin]
 
 
 # The last one: an Alertmanager goes on trying for minutes.
