@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,16 +113,16 @@ def stack_of(
 ) -> Stack:
     """A running stack whose sites have all been seen up."""
     scenes = list(scenes)
-    for scene in scenes:
-        scene.host.start()
-    stack = Stack(folder, programs, sites_yml(scenes), people_yml(scenes, inbox), quick)
-    try:
+    with ExitStack() as undo:
+        for scene in scenes:
+            undo.callback(scene.host.stop)
+            scene.host.start()
+        stack = Stack(folder, programs, sites_yml(scenes), people_yml(scenes, inbox), quick)
+        undo.callback(stack.stop)
         stack.start()
         stack.seen_up(sum(scene.sites for scene in scenes))
         time.sleep(START_DELAY)
-    except BaseException:
-        stack.stop()
-        raise
+        undo.pop_all()
     return stack
 
 
