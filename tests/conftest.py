@@ -17,16 +17,19 @@ SHARED = {"drilled", "evening", "hot", "morning", "outages"}
 
 
 LONGEST = (
-    *(
-        "test_compose",
-        "test_drill",
-        "test_pairs",
-        "test_06",
-        "test_a_prometheus_that_stays_away",
-        "test_evening",
-    ),
-    *("test_default_timing", "test_restarts", "test_report_told", "test_browser_demo"),
-    *("test_probes_browser", "absence.test", "heartbeat.test"),
+    "test_compose",
+    "test_drill",
+    "test_pairs",
+    "test_06",
+    "test_a_prometheus_that_stays_away",
+    "test_evening",
+    "test_default_timing",
+    "test_restarts",
+    "test_report_told",
+    "test_browser_demo",
+    "test_probes_browser",
+    "absence.test",
+    "heartbeat.test",
 )
 """Of files and tests that take minutes: they begin first, so that none is waited for alone."""
 
