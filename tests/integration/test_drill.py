@@ -163,9 +163,16 @@ class Drilled:
             yield
         finally:
             self._load(path, before)
-            # The site's state is known again.
+            # The site's state is known again, and whom to tell.
             until(lambda: self.stack.query('site:info{site="shop"}'), "the rules", 30)
+            until(self._discovered, "Alertmanager found", 30)
             self.trusted()
+
+    def _discovered(self) -> list[object]:
+        """The Alertmanagers that Prometheus tells: after a reload none for seconds."""
+        answer = requests.get(f"{self.stack.prometheus_url}/api/v1/alertmanagers", timeout=10)
+        found: list[object] = answer.json()["data"]["activeAlertmanagers"]
+        return found
 
     def _load(self, path: Path, text: str) -> None:
         path.write_text(text)

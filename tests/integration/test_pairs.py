@@ -47,9 +47,8 @@ PEACE = 60
 APART = 50
 """Seconds of a minute of peace, and between the beginnings of two evenings."""
 
-OUTAGE = (40, 50)
-"""Seconds. A page may come 30 s late, when the leader that was to send it was just started again;
-an outage that is over by then is told to its owner only."""
+OUTAGE = (20, 30)
+"""Seconds."""
 
 STARTED_AFTER = 90
 """Seconds that the start of everything may take, and some for each host."""

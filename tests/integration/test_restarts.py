@@ -11,6 +11,7 @@ from hosts import Host
 from inbox import Inbox, inbox
 from running import Stack
 from scene import (
+    DOWN_AFTER,
     RECOVER_AFTER,
     START_DELAY,
     Scene,
@@ -174,6 +175,24 @@ def test_06_alertmanager_killed_at_any_moment_tells_nothing_twice_and_loses_noth
                 assert not begin <= owner[0].at < end, story
             provider = [m.status for m in received.to(scene.provider)]
             assert provider == ["firing", "resolved"], f"{scene.provider}: {provider}\n{story}"
+
+
+def test_what_begins_while_prometheus_starts_is_paged_without_waiting_for_a_repetition(
+    programs: Programs, tmp_path: Path
+) -> None:
+    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
+    with stage(tmp_path, programs, scene) as (stack, received):
+        scene.down()
+        twice = "site:probed:timestamp_seconds > on (site) site:failing_since:timestamp_seconds + 1"
+        until(lambda: stack.query(twice), "two failures", within=30)
+        stack.kill("prometheus")
+        time.sleep(DOWN_AFTER)
+        stack.start("prometheus")
+        back = time.time()
+        _page(scene, received)
+        assert received.to(scene.provider)[0].at - back < 25, received.log()
+        scene.up()
+        _good_news(scene, received)
 
 
 def test_what_was_over_just_before_everything_stopped_is_told_to_the_provider(

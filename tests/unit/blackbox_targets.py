@@ -105,7 +105,7 @@ PAGES: Mapping[str, Answer] = {
     "/not-gzip": page(b"fine", Content_Encoding="gzip"),
     "/deflate": page(zlib.compress(b"fine " * 100)[2:-4], Content_Encoding="deflate"),
     "/long": page(b"x" * 5000),
-    "/json": page(b'{"ok": true, "n": 42, "big": 1e20, "s": "d\\u00e9j\u00e0", "none": null,'
+    "/json": page(b'{"ok": true, "n": 42, "big": 1e20, "s": "d\\u00e9j\\u00e0", "none": null,'
                   b' "list": [1, 2.5, "x"], "map": {"a": {"b": "c"}}}'),
     "/json-text": page(b'"fine"'),
     "/json-list": page(b'["a", "b", "c"]'),

@@ -24,7 +24,7 @@ TEMPLATES = ROOT / "alertmanager/templates"
 LANGUAGES = ("en", "fr")
 ROLES = ("provider", "owner")
 FORMS = ("subject", "text", "sms")
-SILENT = {"Watchdog", "SiteRemoved"}
+SILENT = {"Watchdog", "PrometheusReady", "SiteRemoved"}
 """Signals between the parts of the stack: nobody is sent them."""
 
 BREAK = "\n=====\n"

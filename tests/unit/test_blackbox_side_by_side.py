@@ -18,8 +18,8 @@ from waiting import free_port, until
 
 pytestmark = pytest.mark.xdist_group("blackbox")
 
-TIMEOUT = 0.7
-"""Timeout of every module, in seconds."""
+TIMEOUT = 2.5
+"""Timeout of every module, in seconds: no other answer is late on a busy machine."""
 
 TIMES = ("_duration_seconds", "_lookup_time_seconds")
 """Metrics that never have the same value twice."""

@@ -33,7 +33,7 @@ NOT_OF_A_RULE = {"PrometheusSilent", "AlertmanagerStandby"}
 """The courier raises these."""
 OF_PROMETHEUS_ITSELF = {"ALERTS", "up"}
 
-ALWAYS = {("Watchdog", "none")}
+ALWAYS = {("Watchdog", "none"), ("PrometheusReady", "none")}
 
 Rule = Mapping[str, Any]
 Severe = tuple[str, str]

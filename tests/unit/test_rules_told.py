@@ -27,6 +27,7 @@ owners:
 TO_NOBODY = {
     "AlertmanagerStandby",
     "IncidentResolved",
+    "PrometheusReady",
     "ProviderOverdue",
     "ReportReady",
     "SiteRemoved",
