@@ -29,7 +29,6 @@ LONGEST = (
     "test_browser_demo",
     "test_probes_browser",
     "absence.test",
-    "heartbeat.test",
 )
 """Of files and tests that take minutes: they begin first, so that none is waited for alone."""
 
