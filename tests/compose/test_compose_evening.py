@@ -83,8 +83,8 @@ def july(own_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         place.quiet = (begin, end)  # type: ignore[attr-defined]
 
         def killer() -> None:
-            # Alertmanager last, and not before it has from Prometheus what began just when that
-            # was back: one at a time.
+            # Alertmanager last, and not before it has from Prometheus what began just before that
+            # was killed: one at a time.
             victims = ["exporter", "courier", "prometheus"]
             dice.shuffle(victims)
             sleep_until(begin - 10)
