@@ -47,8 +47,9 @@ PEACE = 60
 APART = 50
 """Seconds of a minute of peace, and between the beginnings of two evenings."""
 
-OUTAGE = (20, 30)
-"""Seconds."""
+OUTAGE = (40, 50)
+"""Seconds. Where the leader dies, a page may come 30 s later, and an outage that is over by then is
+told to its owner only."""
 
 STARTED_AFTER = 90
 """Seconds that the start of everything may take, and some for each host."""
