@@ -60,11 +60,18 @@ def _nobody(scene: Scene) -> None:
     """A scene that the test itself directs."""
 
 
+@contextmanager
+def one_scene(folder: Path, programs: Programs) -> Iterator[tuple[Scene, Stack, Inbox]]:
+    """A stage for one site, which the test itself takes down and up."""
+    scene = Scene("marie", Host(folder / "host"), _nobody)
+    with stage(folder, programs, scene) as (stack, received):
+        yield scene, stack, received
+
+
 def test_04_a_dead_exporter_is_paged_and_gives_no_good_news_before_the_site_is_seen_up(
     programs: Programs, tmp_path: Path
 ) -> None:
-    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
-    with stage(tmp_path, programs, scene) as (stack, received):
+    with one_scene(tmp_path, programs) as (scene, stack, received):
         scene.down()
         _page(scene, received)
         stack.kill("exporter")
@@ -86,8 +93,7 @@ def test_04_a_dead_exporter_is_paged_and_gives_no_good_news_before_the_site_is_s
 def test_05_a_killed_prometheus_goes_on_with_the_same_incident(
     programs: Programs, tmp_path: Path
 ) -> None:
-    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
-    with stage(tmp_path, programs, scene) as (stack, received):
+    with one_scene(tmp_path, programs) as (scene, stack, received):
         scene.down()
         _page(scene, received)
         stack.kill("prometheus")
@@ -110,8 +116,7 @@ def test_05_a_killed_prometheus_goes_on_with_the_same_incident(
 def test_a_prometheus_that_stays_away_is_paged_and_nothing_is_told_as_resolved(
     programs: Programs, tmp_path: Path
 ) -> None:
-    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
-    with stage(tmp_path, programs, scene) as (stack, received):
+    with one_scene(tmp_path, programs) as (scene, stack, received):
         scene.down()
         _page(scene, received)
         stack.kill("prometheus")
@@ -180,8 +185,7 @@ def test_06_alertmanager_killed_at_any_moment_tells_nothing_twice_and_loses_noth
 def test_what_begins_while_prometheus_starts_is_paged_without_waiting_for_a_repetition(
     programs: Programs, tmp_path: Path
 ) -> None:
-    scene = Scene("marie", Host(tmp_path / "host"), _nobody)
-    with stage(tmp_path, programs, scene) as (stack, received):
+    with one_scene(tmp_path, programs) as (scene, stack, received):
         scene.down()
         twice = "site:probed:timestamp_seconds > on (site) site:failing_since:timestamp_seconds + 1"
         until(lambda: stack.query(twice), "two failures", within=30)
