@@ -5,13 +5,16 @@ import hashlib
 import shutil
 import ssl
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
 from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dolcevita.probes import Reason
+from dolcevita.probes import Reason, curl
 from waiting import free_port, until
 from webserver import has, page, probe, run, sample, serving, silence
 
@@ -59,16 +62,77 @@ def test_a_certificate_is_measured_as_blackbox_exporter_does(ca):
     assert "trustme" in info["issuer"]
 
 
-def test_the_earliest_expiry_may_be_an_intermediates(ca):
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_earliest_expiry_may_be_an_intermediates(ca, newest):
     intermediate = ca.create_child_ca()
     leaf = intermediate.issue_cert(
         "localhost", not_after=datetime.now(UTC) + timedelta(days=365_000)
     )
-    result = over_tls(context(leaf), ca.file)
+    result = over_tls(context(leaf, newest), ca.file)
     assert result.success
-    assert len(result.certificates) == 2
+    assert fingerprints(result) == sent_by(leaf) and len(leaf.cert_chain_pems) == 2
     earliest = min(certificate.expires for certificate in result.certificates)
     assert sample(result, "probe_ssl_earliest_cert_expiry") == earliest
+
+
+def fingerprints(result):
+    return [certificate.sha256 for certificate in result.certificates]
+
+
+def sent_by(leaf):
+    ders = [ssl.PEM_cert_to_DER_cert(pem.bytes().decode()) for pem in leaf.cert_chain_pems]
+    return [hashlib.sha256(der).hexdigest() for der in ders]
+
+
+@given(st.binary(max_size=400) | st.binary(max_size=40).map(lambda some: some * 3000))
+def test_whatever_a_server_sends_for_its_certificates_is_read_in_no_time(body):
+    begin = time.monotonic()
+    found = curl._from_message(b"\x0b" + len(body).to_bytes(3) + body)
+    assert time.monotonic() - begin < 0.1
+    assert not found.certificates and len(found.chain) <= curl.MOST_CERTIFICATES
+
+
+def test_the_certificate_of_a_proxy_is_not_taken_for_the_sites(ca):
+    async def scenario():
+        async with serving(page(), context(ca.issue_cert("localhost"))) as proxy:
+            options = {"ca_file": str(ca.file), "proxy": f"https://me:geheim@localhost:{proxy}"}
+            return await probe("https://shop.invalid/", options=options)
+
+    result = run(scenario())
+    assert result.reason is Reason.CONNECT
+    assert "The certificate of the proxy https://localhost" in result.detail
+    assert "geheim" not in result.detail and not result.certificates
+    assert not has(result, "probe_ssl_earliest_cert_expiry")
+    assert not has(result, "probe_tls_version_info")
+
+
+def test_through_a_proxy_the_certificates_are_the_sites(ca):
+    leaf = ca.issue_cert("shop.invalid")
+
+    async def scenario():
+        async with serving(page(), context(leaf)) as there:
+
+            async def tunnel(reader, writer):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"CONNECT shop.invalid:443")
+                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+                back, forth = await asyncio.open_connection("localhost", there)
+                await asyncio.gather(carry(reader, forth), carry(back, writer))
+
+            async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
+                port = proxy.sockets[0].getsockname()[1]
+                options = {"ca_file": str(ca.file), "proxy": f"http://127.0.0.1:{port}"}
+                return await probe("https://shop.invalid/", options=options)
+
+    result = run(scenario())
+    assert result.success, result.detail
+    assert fingerprints(result) == sent_by(leaf)
+    assert sample(result, "probe_tls_version_info", version="TLS 1.3") == 1
+
+
+async def carry(reader, writer):
+    while piece := await reader.read(10_000):
+        writer.write(piece)
+    writer.close()
 
 
 def test_an_older_version_of_tls_is_told(ca):
@@ -91,6 +155,7 @@ def test_an_expired_certificate(ca):
     result = over_tls(context(leaf), ca.file)
     assert result.reason is Reason.CERTIFICATE
     assert result.detail == "The certificate of localhost has expired."
+    assert fingerprints(result) == sent_by(leaf)
     assert result.phases[-1].name == "tls" and not result.phases[-1].finished
 
 

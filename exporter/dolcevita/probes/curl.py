@@ -67,14 +67,20 @@ hybrid against quantum computers, which takes longer to prepare, for both sides.
 CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """Those of TLS 1.3, the cheapest first; OpenSSL's own choice is another order."""
 
-_TEXT = pycurl.INFOTYPE_TEXT
+_TEXT, _REQUEST = pycurl.INFOTYPE_TEXT, pycurl.INFOTYPE_HEADER_OUT
+_RECEIVED = pycurl.INFOTYPE_SSL_DATA_IN
 _SESSION = b"SSL connection using "
+_CERTIFICATE = b"\x0b"
+"""The type of the message of a handshake that has the certificates (RFC 8446, section 4)."""
 
 MOST_IDLE = 32
 """Handles of a shape that are kept between exchanges, as many as a batch has sites."""
 
 MOST_SHAPES = 16
 """Shapes of which any are kept."""
+
+MOST_CERTIFICATES = 100
+"""Of a server that are looked at, as many as libcurl takes."""
 
 MOST_ADDRESSES = 16
 """Addresses of a name that are tried; more would be a scan of somebody's network."""
@@ -439,7 +445,9 @@ class _Transfer:
         self.parsed = 0
         self.take: Callable[[bytes], bool] | None = None
         self.stopped = False
+        self.reached = request.proxy is None
         self.session: list[str] = []
+        self.message = b""
         url, known = self._as_asked(), where.known
         if where.addresses:
             known = {**known, f"{_bracketed(url.raw_host or '')}:{url.port}": where.addresses}
@@ -496,10 +504,11 @@ class _Transfer:
             (pycurl.CAINFO, str(tls.ca_file or ca_bundle())),
             (pycurl.SSLVERSION, OLDEST_TLS[tls.min_version] | NEWEST_TLS[tls.max_version]),
             (pycurl.SSL_SESSIONID_CACHE, 0),
-            (pycurl.OPT_CERTINFO, 1),
             (pycurl.VERBOSE, 1),
             (pycurl.DEBUGFUNCTION, self.on_debug),
         ]
+        if self.request.version == "3":
+            options.append((pycurl.OPT_CERTINFO, 1))
         if self.classic:
             options.append((pycurl.SSL_EC_CURVES, CLASSIC_GROUPS))
             options.append((pycurl.TLS13_CIPHERS, CIPHERS))
@@ -523,7 +532,11 @@ class _Transfer:
 
     def on_debug(self, kind: int, text: bytes) -> None:
         # libcurl tells the TLS version and cipher nowhere else; of all that it tells, they are one.
-        if kind == _TEXT and text.startswith(_SESSION):
+        if not self.reached:
+            self.reached = kind == _REQUEST and text.startswith(b"CONNECT ")
+        elif kind == _RECEIVED and text[:1] == _CERTIFICATE:
+            self.message = text
+        elif kind == _TEXT and text.startswith(_SESSION):
             self.session = _text(text.removeprefix(_SESSION)).split(" / ")
 
     def result(self, spent: float, code: int) -> Exchange:
@@ -539,10 +552,10 @@ class _Transfer:
         failure = None
         if code != pycurl.E_OK and not self.stopped:
             securing = self.secure and not secured
-            failure = _failure(curl, code, self.request, connected > 0, securing)
+            failure = _failure(curl, code, self.request, connected > 0, securing, self.reached)
         head = self._headers()
         location = _header_value(head, "location")
-        sent = _sent(curl.getinfo_raw(pycurl.INFO_CERTINFO)) if self.secure else _Sent()
+        sent = self._sent() if self.secure else _Sent()
         session = self.session
         return Exchange(
             url=self.request.url,
@@ -566,6 +579,13 @@ class _Transfer:
             tls_version=_tls_version(session[0]) if session else "",
             tls_cipher=session[1] if len(session) > 1 else "",
         )
+
+    def _sent(self) -> "_Sent":
+        # libcurl's own list of the certificates takes a tenth of a probe, but over QUIC it shows
+        # no handshake.
+        if self.request.version == "3":
+            return _from_certinfo(self.curl.getinfo_raw(pycurl.INFO_CERTINFO))
+        return _from_message(self.message)
 
     def _headers(self) -> Headers:
         """Of the answer so far: trailers come after its body."""
@@ -661,17 +681,28 @@ class _Sent(NamedTuple):
     certificates: tuple[Certificate, ...] = ()
 
 
-def _sent(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> _Sent:
+def _from_certinfo(info: Sequence[tuple[tuple[bytes, bytes], ...]]) -> _Sent:
     """From CURLINFO_CERTINFO."""
-    return _read(tuple([value for pairs in info for name, value in pairs if name == b"Cert"]))
+    pems = [_text(value) for pairs in info for name, value in pairs if name == b"Cert"]
+    return _readable(tuple(map(ssl.PEM_cert_to_DER_cert, pems)))
 
 
 @lru_cache(maxsize=1024)
-def _read(pems: tuple[bytes, ...]) -> _Sent:
-    try:
-        chain = tuple(ssl.PEM_cert_to_DER_cert(_text(pem)) for pem in pems)
-    except ValueError:
-        return _Sent()
+def _from_message(message: bytes) -> _Sent:
+    """From the Certificate message of a handshake: of TLS 1.2 (RFC 5246, section 7.4.2), or of
+    1.3 (RFC 8446, section 4.4.2), which has a context before and extensions in the list."""
+    body = message[4:]
+    older = int.from_bytes(body[:3]) == len(body) - 3
+    at = 3 if older else 1 + body[0] + 3 if body else 0
+    chain: list[bytes] = []
+    while at < len(body) and len(chain) < MOST_CERTIFICATES:
+        end = at + 3 + int.from_bytes(body[at : at + 3])
+        chain.append(body[at + 3 : end])
+        at = end if older else end + 2 + int.from_bytes(body[end : end + 2])
+    return _readable(tuple(chain))
+
+
+def _readable(chain: tuple[bytes, ...]) -> _Sent:
     return _Sent(chain, tuple(read for der in chain if (read := certificate.from_der(der))))
 
 
@@ -697,9 +728,17 @@ _CERTIFICATE_CAUSES = {
 
 
 def _failure(
-    curl: pycurl.Curl, code: int, request: Request, connected: bool, securing: bool
+    curl: pycurl.Curl,
+    code: int,
+    request: Request,
+    connected: bool,
+    securing: bool,
+    reached: bool,
 ) -> Failure:
-    """libcurl's error code in our words; `securing` while TLS is not agreed on yet."""
+    """libcurl's error code in our words; `securing` while TLS is not agreed on yet.
+
+    The site is not `reached` while its proxy was not asked for it.
+    """
     url = URL(request.url)
     host, place = url.host, f"{url.host} port {url.port}"
     words = _text(curl.errstr_raw()) or f"libcurl error {code}"
@@ -723,6 +762,11 @@ def _failure(
     if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_INTERFACE_FAILED):
         cause = _CONNECT_CAUSES.get(curl.getinfo(pycurl.OS_ERRNO))
         return Failure(Reason.CONNECT, f"{place} {cause}." if cause else f"{words}.")
+    if code == pycurl.E_PEER_FAILED_VERIFICATION and request.proxy and not reached:
+        detail = (
+            f"The certificate of the proxy {shown(request.proxy.url)} is not accepted: {words}."
+        )
+        return Failure(Reason.CONNECT, detail)
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         result = curl.getinfo(pycurl.SSL_VERIFYRESULT)
         cause = _CERTIFICATE_CAUSES.get(result, "is not accepted ({words})")

@@ -8,9 +8,8 @@ from time import perf_counter
 from typing import NamedTuple
 from urllib.request import getproxies_environment
 
-from dolcevita.probes import address, chain, security, stream
-from dolcevita.probes.certificate import Certificate
-from dolcevita.probes.course import Broken, Course
+from dolcevita.probes import address, chain, security
+from dolcevita.probes.course import Broken
 from dolcevita.probes.curl import (
     Exchange,
     Failure,
@@ -25,14 +24,9 @@ from dolcevita.probes.http_answer import Body, seen, verdict
 from dolcevita.probes.http_options import MOST_REDIRECTS, Expect, Options, split
 from dolcevita.probes.kind import Kind, Target
 from dolcevita.probes.oauth2 import forget, token
-from dolcevita.probes.resolve import GUARD, Unresolved
-from dolcevita.probes.result import Phase, Reason, Result, Sample
+from dolcevita.probes.resolve import Unresolved
+from dolcevita.probes.result import Phase, Result, Sample
 from dolcevita.probes.secret import read
-from dolcevita.probes.security import TlsOptions
-from dolcevita.probes.stream import NetworkOptions, Place
-
-CLOSER_LOOK = 2.0
-"""Seconds for a second look at a certificate that was refused."""
 
 REDIRECTS = (301, 302, 303, 307, 308)
 """The statuses that lead elsewhere (RFC 9110, section 15.4); the last two keep the method."""
@@ -109,9 +103,6 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
     samples.append(Sample("probe_failed_due_to_regex", fault is not None and fault.regex))
     if target.expect.cel:
         samples.append(Sample("probe_failed_due_to_cel", fault is not None and fault.cel))
-    certificates = final.certificates
-    if told and told.reason is Reason.CERTIFICATE and not certificates:
-        certificates = await _refused_chain(target, final, budget - (perf_counter() - begin))
     return Result(
         success=fault is None,
         reason=told.reason if told else None,
@@ -119,36 +110,11 @@ async def _probe(target: Target[Options, Expect], budget: float) -> Result:
         duration=perf_counter() - begin,
         samples=tuple(samples),
         phases=tuple(phases),
-        certificates=certificates,
+        certificates=final.certificates,
         facts=_facts(hops, body.length),
         evidence=seen(final, bytes(body.head), secrets.words) if fault else None,
         again=not _refused_login(target, final),
     )
-
-
-async def _refused_chain(
-    target: Target[Options, Expect], final: Exchange, left: float
-) -> tuple[Certificate, ...]:
-    """The certificates that were refused, for a person: libcurl tells none that it refuses."""
-    url, options = split(final.url), target.options
-    if GUARD.get() or _proxy(options, final.url) or not final.address:
-        return ()
-    at_home = _at_home(final.url, target.url)
-    tls = options if at_home else TlsOptions()
-    course = Course(min(left, CLOSER_LOOK))
-    late = Broken(Reason.TIMEOUT, f"{url.hostname} does not show its certificate in time.")
-    try:
-        there = Place(final.address, url.port or 443)
-        connection = await stream.connect(there, course, NetworkOptions())
-        try:
-            async with course.phase("tls", course.left, late):
-                name = tls.server_name or url.hostname
-                session = await connection.secure(security.context(tls, verify=False), name)
-        finally:
-            connection.close()
-    except Broken:
-        return ()
-    return session.chain
 
 
 def _refused_login(target: Target[Options, Expect], final: Exchange) -> bool:
