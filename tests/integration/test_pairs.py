@@ -8,10 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from dolcevita.stack.packages import Programs
 from hosts import Host
@@ -60,7 +62,7 @@ AT_LEAST = 10
 
 @contextmanager
 def stage(
-    folder: Path, programs: Programs, scenes: Sequence[Scene]
+    folder: Path, programs: Programs, scenes: Sequence[Scene], shards: int = SHARDS
 ) -> Iterator[tuple[list[Pair], Inbox]]:
     """A pair for each shard and what people get, with everything stopped at the end."""
     with inbox() as received, ExitStack() as at_the_end:
@@ -69,8 +71,8 @@ def stage(
             at_the_end.callback(scene.host.stop)
         texts = sites_yml(scenes), people_yml(scenes, received)
         pairs = []
-        for shard in range(SHARDS):
-            pairs.append(Pair(folder / f"pair{shard}", programs, *texts, shard, SHARDS))
+        for shard in range(shards):
+            pairs.append(Pair(folder / f"pair{shard}", programs, *texts, shard, shards))
             at_the_end.callback(pairs[-1].stop)
             pairs[-1].start()
         for pair in pairs:
@@ -180,6 +182,48 @@ def test_any_one_killed_at_any_moment_loses_nothing_and_tells_nothing_twice(
     newest: Programs, tmp_path: Path
 ) -> None:
     evenings(tmp_path, newest, count=2, seed=random.randrange(10**6))
+
+
+def test_leaders_that_die_one_after_the_other_hold_back_no_page(
+    newest: Programs, tmp_path: Path
+) -> None:
+    """The second takes over, and is killed before it sends again what fires all the time."""
+    shop = Scene("shop", Host(tmp_path / "shop"), lambda scene: scene.outage(60))
+    with stage(tmp_path, newest, [shop], shards=1) as ((pair,), received):
+        assert pair.leads("first")
+        pair.kill("prometheus-second")
+        until(lambda: sign_of_life(pair) < 2, "a sign of life", within=40)
+        last = time.time()
+        sleep_until(last + 9)
+        pair.start("prometheus-second")
+        until(pair.whole, "everyone is there again", within=15)
+        sleep_until(last + 27)
+        pair.kill("prometheus-first")
+        until(lambda: pair.leads("second"), "the second takes over", within=30)
+        pair.start("prometheus-first")
+        sleep_until(last + 60)
+        pair.kill("prometheus-second")
+        sleep_until(last + 63)
+        pair.start("prometheus-second")
+        play([shop], lambda: None)
+        time.sleep(PEACE)
+        assert not wrong_with(shop, received), received.log()
+        assert not received.to("stack"), received.log()
+
+
+def sign_of_life(pair: Pair) -> float:
+    """Seconds since the pair sent one, to whichever Alertmanager got it last."""
+    now = datetime.now(UTC)
+    found = [
+        datetime.fromisoformat(alert["updatedAt"])
+        for number in CLUSTER
+        for alert in requests.get(
+            f"{pair.urls[f'alertmanager-{number}']}/api/v2/alerts",
+            params={"filter": "alertname=Watchdog"},
+            timeout=5,
+        ).json()
+    ]
+    return (now - max(found)).total_seconds() if found else float("inf")
 
 
 @pytest.mark.soak

@@ -182,6 +182,20 @@ def test_dead_prometheus_is_a_page_and_never_a_recovery(scene: tuple[Running, Re
 
 
 @pytest.mark.usefixtures("hurried")
+def test_prometheus_that_was_started_anew_is_not_silent_before_its_watchdog_is_sent_again(
+    scene: tuple[Running, Receiver],
+) -> None:
+    running, receiver = scene
+    with watching(running.url, guard.watch_prometheus):
+        running.post(alert("Watchdog", lasts=8), alert("SiteDown", lasts=20, **DOWN))
+        for _ in range(5):
+            time.sleep(2)
+            running.post(alert("PrometheusReady", lasts=8))
+        assert not running.firing("PrometheusSilent")
+    assert receiver.told("provider") == [("firing", "SiteDown", ["shop"])]
+
+
+@pytest.mark.usefixtures("hurried")
 def test_alarm_survives_alertmanagers_restart(scene: tuple[Running, Receiver]) -> None:
     running, receiver = scene
     with watching(running.url, guard.watch_prometheus):

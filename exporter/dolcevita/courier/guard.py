@@ -11,8 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from dolcevita.courier.alertmanager import GUARD_ALERT, STANDBY_ALERT, Alertmanager, Unreachable
 
-PROOF = "Watchdog"
-"""The alert that always fires: Prometheus sends it again at least every resend delay (30 s)."""
+PROOFS = ("Watchdog", "PrometheusReady")
+"""Alerts that always fire: Prometheus sends them again at least every resend delay (30 s).
+
+After a start the first is sent before Alertmanager is found, so the second comes sooner.
+"""
 
 STALE_SECONDS = 70.0
 """Two resends missed. Alerts run out 120 s after they were last sent, so there is time to act."""
@@ -100,7 +103,7 @@ async def watch_prometheus(alertmanager: Alertmanager) -> None:
 
 
 async def _guard(alertmanager: Alertmanager, verdict: Verdict, clock: float) -> None:
-    proofs = await alertmanager.alerts(PROOF)
+    proofs = [proof for name in PROOFS for proof in await alertmanager.alerts(name)]
     raised = await alertmanager.alerts(GUARD_ALERT)
     now = datetime.now(UTC)
     ages = [(now - datetime.fromisoformat(p["updatedAt"])).total_seconds() for p in proofs]
