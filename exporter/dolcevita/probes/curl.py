@@ -532,6 +532,7 @@ class _Transfer:
 
     def on_debug(self, kind: int, text: bytes) -> None:
         # libcurl tells the TLS version and cipher nowhere else; of all that it tells, they are one.
+        # Until the proxy is asked for the site, it is the proxy's.
         if not self.reached:
             self.reached = kind == _REQUEST and text.startswith(b"CONNECT ")
         elif kind == _RECEIVED and text[:1] == _CERTIFICATE:
