@@ -582,7 +582,7 @@ class _Transfer:
         )
 
     def _sent(self) -> "_Sent":
-        # libcurl's own list of the certificates takes a tenth of a probe, but over QUIC it shows
+        # libcurl's own list of the certificates takes an eighth of a probe, but over QUIC it shows
         # no handshake.
         if self.request.version == "3":
             return _from_certinfo(self.curl.getinfo_raw(pycurl.INFO_CERTINFO))
@@ -763,12 +763,11 @@ def _failure(
     if code in (pycurl.E_COULDNT_CONNECT, pycurl.E_INTERFACE_FAILED):
         cause = _CONNECT_CAUSES.get(curl.getinfo(pycurl.OS_ERRNO))
         return Failure(Reason.CONNECT, f"{place} {cause}." if cause else f"{words}.")
-    if code == pycurl.E_PEER_FAILED_VERIFICATION and request.proxy and not reached:
-        detail = (
-            f"The certificate of the proxy {shown(request.proxy.url)} is not accepted: {words}."
-        )
-        return Failure(Reason.CONNECT, detail)
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        if request.proxy and not reached:
+            proxy = shown(request.proxy.url)
+            detail = f"The certificate of the proxy {proxy} is not accepted: {words}."
+            return Failure(Reason.CONNECT, detail)
         result = curl.getinfo(pycurl.SSL_VERIFYRESULT)
         cause = _CERTIFICATE_CAUSES.get(result, "is not accepted ({words})")
         cause = cause.format(words=words)
